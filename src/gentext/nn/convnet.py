@@ -7,6 +7,7 @@ so the decoder draws no checkerboard (Odena et al. 2016).
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class ConvEncoder(nn.Module):
         super().__init__()
         widths = [in_channels, *stage_widths(image_size, width)]
         self.stages = nn.Sequential()
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             self.stages.append(nn.Conv2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1))
             self.stages.append(nn.SiLU())
         self.head = nn.Linear(widths[-1] * SMALLEST_SIDE**2, out_features)
@@ -49,7 +50,7 @@ class ConvDecoder(nn.Module):
         widths = [*reversed(stage_widths(image_size, width)), out_channels]
         self.foot = nn.Linear(in_features, widths[0] * SMALLEST_SIDE**2)
         self.stages = nn.Sequential()
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(widths):
             self.stages.append(nn.SiLU())
             self.stages.append(nn.ConvTranspose2d(fan_in, fan_out, kernel_size=4, stride=2, padding=1))
 
