@@ -4,7 +4,7 @@ An encoder q_φ(z∣x) proposes codes, a decoder p_θ(x∣z) draws from them, an
 
     log p_θ(x)  ≥  E_q[log p_θ(x∣z)] − KL(q_φ(z∣x) ‖ p(z)),      p(z) = N(0, I).
 
-Reads from top to bottom: configuration, network, likelihood, bounds, objective, sampler. Everything is in nats per image.
+Reads from top to bottom: configuration, network, likelihood, bounds, objective, sampler. All in nats per image.
 """
 
 from __future__ import annotations
