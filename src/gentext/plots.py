@@ -2,9 +2,10 @@
 
 The pages have a light and a dark mode, but a notebook stores a picture once. So pictures are drawn for the light page
 on a transparent ground, and the dark page turns them over with the CSS filter `invert(1) hue-rotate(180deg)`. In sRGB
-that filter moves every colour along the grey axis until its luma is flipped, and leaves its hue. The colours below sit
-near the middle of that axis: at least 3:1 against either page, and at least 0.12 apart in OKLab on both pages for
-normal sight, protanopia, deuteranopia and tritanopia (tests/test_plots.py computes it).
+that filter moves every colour along the grey axis until its luma is flipped, and leaves its hue. The colours below
+keep at least 3:1 against either page, lie at least 0.1 apart in OKLab on both for normal sight, protanopia,
+deuteranopia and tritanopia, and never take each other's hue, so that prose may say "the orange curve" (a test
+computes all of it).
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
 
 # In the order in which curves take them; any first few are as far apart as the whole set allows.
 COLORS: dict[str, str] = {
-    "blue": "#3d45be",
-    "orange": "#ce8418",
-    "teal": "#209796",
-    "crimson": "#820200",
-    "violet": "#a771f2",
-    "brown": "#aa5300",
+    "blue": "#0051ba",
+    "orange": "#ee6e32",
+    "teal": "#21a790",
+    "rose": "#b53568",
+    "violet": "#ba66e9",
+    "olive": "#555300",
 }
 GREY = "#767676"  # for what is there only to compare with
 TEXT = "#2b2b2b"
