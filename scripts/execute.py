@@ -39,7 +39,7 @@ def execute(path: Path, python: str = sys.executable, extra_env: dict[str, str] 
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
-    """Drop what one machine leaves behind: widget state (figures carry their own poster), kernel and Python versions."""
+    """Drop what one machine leaves behind: widget state (figures carry a poster), kernel and Python versions."""
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata["language_info"] = {"name": "python"}
