@@ -1,0 +1,37 @@
+"""What a page loads, and what the finished site holds.
+
+* The host script of the live figures goes only onto pages that have a figure.
+* Theme files that no page asks for (source maps, the icon script, fonts for browsers of 2013) leave the built site.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+HOST_SCRIPT = "live/host.mjs"
+FIGURE = re.compile(r'class="[^"]*\bgentext-(?:live|plotly)\b')
+UNUSED = ("scripts/*.map", "styles/*.map", "scripts/fontawesome.js*", "vendor/fontawesome/webfonts/*.ttf")
+
+
+def add_host(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: nodes.document | None) -> None:
+    if FIGURE.search(context.get("body") or ""):
+        app.add_js_file(HOST_SCRIPT, type="module")
+
+
+def remove_unused(app: Sphinx, error: Exception | None) -> None:
+    if error is not None or app.builder.name != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    for pattern in UNUSED:
+        for path in static.glob(pattern):
+            path.unlink()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("html-page-context", add_host)
+    app.connect("build-finished", remove_unused)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
