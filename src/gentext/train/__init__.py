@@ -1,0 +1,12 @@
+"""Training: `fit` for any model with a `loss`, and named recipes that train what the zoo ships.
+
+`gentext.train.recipes` (the recipes themselves) is imported on its own: it stands above the chapters, this below.
+"""
+
+from gentext.train.config import FitConfig
+from gentext.train.loop import FitResult, fit
+from gentext.train.recipe import Recipe, run
+from gentext.train.tensors import TensorData
+from gentext.zoo import Measurement
+
+__all__ = ["FitConfig", "FitResult", "Measurement", "Recipe", "TensorData", "fit", "run"]

@@ -1,0 +1,156 @@
+"""Recipes: named, typed, complete descriptions of a training run, and the registry that finds them.
+
+@recipe("vae-glyphs")
+def vae_glyphs() -> Recipe:
+    return Recipe(name="vae-glyphs", ...)
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gentext.train.config import FitConfig
+from gentext.train.loop import FitResult, fit
+from gentext.train.tensors import TensorData
+from gentext.zoo import Card, Measurement, round_weights, save, thin_curve
+
+Metrics = dict[str, Measurement]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All there is to know about one set of weights.
+
+    Attributes:
+        name: of the recipe, of its weights file and in the zoo.
+        chapter: the chapter that shows it.
+        build: makes the untrained model; initial weights come from torch's global generator, seeded with `fit.seed`.
+        data: makes (train, validation).
+        measure: (model, quick) -> named measurements on held-out data, with fixed seeds. `quick` may use fewer examples
+            or samples, within the tolerance that the measurement states.
+        on_step: (model) -> a function called before each step with the number of steps done, e.g. to warm up a weight.
+        data_note: what the data is, for the card.
+        half: store the weights as float16.
+    """
+
+    name: str
+    summary: str
+    chapter: int
+    build: Callable[[], nn.Module]
+    data: Callable[[], tuple[TensorData, TensorData]]
+    fit: FitConfig
+    measure: Callable[[nn.Module, bool], Metrics]
+    on_step: Callable[[nn.Module], Callable[[int], None]] | None = None
+    data_note: str = ""
+    half: bool = True
+
+
+_RECIPES: dict[str, Callable[[], Recipe]] = {}
+
+
+def recipe(name: str) -> Callable[[Callable[[], Recipe]], Callable[[], Recipe]]:
+    """Decorator: register a function that returns the recipe `name`. Raises ValueError if the name is taken."""
+
+    def register(function: Callable[[], Recipe]) -> Callable[[], Recipe]:
+        if name in _RECIPES:
+            raise ValueError(f"there are two recipes called {name!r}")
+        _RECIPES[name] = function
+        return function
+
+    return register
+
+
+def get(name: str) -> Recipe:
+    """The recipe called `name`. Raises ValueError, with the nearest name, if there is none."""
+    if name not in _RECIPES:
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names()) or 'none'}"
+        raise ValueError(f"no recipe is called {name!r}; {hint}")
+    found = _RECIPES[name]()
+    if found.name != name:
+        raise ValueError(f"the recipe registered as {name!r} calls itself {found.name!r}")
+    return found
+
+
+def names() -> list[str]:
+    """Names of all registered recipes, sorted."""
+    return sorted(_RECIPES)
+
+
+def run(
+    recipe: Recipe,
+    out: str | Path,
+    resume: bool = True,
+    steps: int | None = None,
+    *,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train a recipe, measure the rounded weights, and write `out/<name>.safetensors` with its card inside.
+
+    The checkpoint lives in `out/checkpoints/<name>`; a run stopped there goes on unless `resume` is false.
+
+    Args:
+        steps: train this many steps instead of the recipe's.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the checkpoint is written, the weights are not.
+        ValueError, FloatingPointError, OSError: as `fit` and `zoo.save`.
+    """
+    config = recipe.fit if steps is None else replace(recipe.fit, num_steps=steps)
+    out = Path(out)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        model = recipe.build()
+    train, validation = recipe.data()
+    result = fit(
+        model,
+        train,
+        config,
+        validation=validation,
+        directory=out / "checkpoints" / recipe.name,
+        resume=resume,
+        on_step=recipe.on_step(model) if recipe.on_step is not None else None,
+        progress=progress,
+        device=device,
+    )
+    path = out / f"{recipe.name}.safetensors"
+    if result.interrupted:
+        raise KeyboardInterrupt
+    if int(os.environ.get("RANK", "0")) == 0:  # of several processes the first measures and writes
+        if recipe.half:
+            round_weights(result.model)
+        save(path, result.model, make_card(recipe, config, train, result), half=recipe.half)
+    return path
+
+
+def make_card(recipe: Recipe, config: FitConfig, train: TensorData, result: FitResult) -> Card:
+    """Measure the model and write down what it is. `kind` and `config` are filled in by `zoo.save`."""
+    shapes = ", ".join("×".join(map(str, tensor.shape)) for tensor in train.tensors)
+    return Card(
+        name=recipe.name,
+        summary=recipe.summary,
+        fit=asdict(config),
+        data=recipe.data_note or f"tensors {shapes}",
+        seed=config.seed,
+        steps=result.steps,
+        wall_seconds=round(result.wall_seconds, 1),
+        device=describe(result.device),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        gentext=importlib.metadata.version("gentext"),
+        metrics=recipe.measure(result.model, False),
+        curve=thin_curve(result.history),
+    )
+
+
+def describe(device: torch.device) -> str:
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type
