@@ -1,0 +1,21 @@
+"""The live figures: one Python file and one `.mjs` each, and the two hosts that answer them.
+
+In a notebook the *kernel* answers: a figure takes the reader's own model, `LatentExplorer(my_vae)`.
+On a published page the *browser* answers: `gentext export` writes every network of the zoo that a figure uses as ONNX,
+and `host.mjs` runs it with onnxruntime-web. The front end is the same file in both and cannot tell them apart.
+
+    protocol.py    the messages between a front end and whoever answers it
+    network.py     a torch module with named inputs and outputs, which is what a message asks for
+    base.py        `LiveFigure`, an anywidget with a picture to show where nothing runs
+    front.py       the front-end files: bundled into one string for the kernel, copied for the browser
+    export.py      ONNX files and the state of each figure, for the browser
+    sphinx.py      how the book's pages show stored outputs: pictures, plotly, live figures
+"""
+
+from gentext.live.base import LiveFigure
+from gentext.live.embedding_map import EmbeddingMap
+from gentext.live.latent_explorer import LatentExplorer
+
+__all__ = ["FIGURES", "EmbeddingMap", "LatentExplorer", "LiveFigure"]
+
+FIGURES: dict[str, type[LiveFigure]] = {"embedding_map": EmbeddingMap, "latent_explorer": LatentExplorer}

@@ -1,0 +1,60 @@
+"""The test signs that a figure carries: which ones, and how they travel to the front end."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gentext import data
+from gentext.data import ImageSet
+from gentext.live import protocol
+
+
+def choose(images: ImageSet, limit: int, per_class: int | None = None) -> ImageSet:
+    """At most `limit` images, at most `per_class` of each class, evenly spaced and in their order. No chance in it."""
+    keep = torch.arange(len(images))
+    if per_class is not None:
+        groups = [keep[images.labels.cpu() == label] for label in images.labels.unique().tolist()]
+        keep = torch.cat([_spaced(group, per_class) for group in groups]).sort().values
+    return images.subset(_spaced(keep, limit))
+
+
+def _spaced(indices: Tensor, count: int) -> Tensor:
+    if len(indices) <= count:
+        return indices
+    return indices[torch.arange(count) * len(indices) // count]
+
+
+def for_model(model: nn.Module, images: ImageSet | None) -> ImageSet:
+    """The images to show with a model: those given, or the test glyphs in the model's size.
+
+    Raises ValueError where the two do not fit, or where the model's size is none that the glyphs come in.
+    """
+    config = getattr(model, "config", None)
+    size = getattr(config, "image_size", None)
+    if images is None:
+        if size is not None and size not in (32, 64):
+            raise ValueError(f"Glyphs come in 32 and 64 pixels, the model takes {size}: pass images=data.load(...).")
+        return data.load("glyphs", "test", size=size)
+    if len(images) == 0:
+        raise ValueError("images must hold at least one image.")
+    if size is not None and images.images.shape[-1] != size:
+        raise ValueError(f"The model takes images of {size} pixels, the given ones have {images.images.shape[-1]}.")
+    return images
+
+
+def state(images: ImageSet) -> dict[str, Any]:
+    """The images as a front end reads them: packed pixels, class of each, names."""
+    names = images.names if any(images.names) else tuple(f"image {index}" for index in range(len(images)))
+    return {
+        "images": protocol.pack_images(images.images),
+        "labels": images.labels.tolist(),
+        "classes": list(images.label_names),
+        "names": list(names),
+    }
+
+
+def to_model(model: nn.Module, images: Tensor) -> Tensor:
+    """The images on the model's device."""
+    parameter = next(model.parameters(), None)
+    return images if parameter is None else images.to(parameter.device)
