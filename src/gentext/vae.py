@@ -59,6 +59,7 @@ class VAEConfig:
     free_bits: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden", tuple(self.hidden))  # a configuration read back from JSON brings a list
         for name, allowed in (
             ("network", ("conv", "mlp")),
             ("activation", tuple(ACTIVATIONS)),
@@ -68,10 +69,15 @@ class VAEConfig:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         if self.latent_dim < 1 or not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"latent_dim and hidden must be positive, got {self.latent_dim} and {self.hidden}")
+        if self.image_size < 1 or self.channels < 1 or self.num_classes < 0:
+            raise ValueError(
+                "image_size and channels must be at least 1 and num_classes not negative, "
+                f"got {self.image_size}, {self.channels} and {self.num_classes}"
+            )
         if self.network == "conv" and len(self.hidden) != 1:
             raise ValueError(f"the convolutional network has one hidden layer, got hidden={self.hidden}")
-        if self.beta < 0 or self.free_bits < 0:
-            raise ValueError(f"beta and free_bits must not be negative, got {self.beta} and {self.free_bits}")
+        if not (0 <= self.beta < math.inf and 0 <= self.free_bits < math.inf):  # refuses NaN too
+            raise ValueError(f"beta and free_bits must be numbers of at least 0, got {self.beta} and {self.free_bits}")
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class VAE(nn.Module):
         return logits.sigmoid() if self.config.likelihood == "bernoulli" else logits
 
     def _with_class(self, h: Tensor, label: Tensor | None) -> Tensor:
-        label = check_labels(label, len(h), self.config.num_classes)
+        label = check_labels(label, h.shape[0], self.config.num_classes)  # not len(h), which would fix the batch size of an exported graph
         if label is None:
             return h
         return torch.cat([h, F.one_hot(label, self.config.num_classes).to(h.dtype)], dim=1)
@@ -146,9 +152,18 @@ class VAE(nn.Module):
     # ---- likelihood and bounds -----------------------------------------------------------------------------------
 
     def log_likelihood(self, x: Tensor, z: Tensor, label: Tensor | None = None) -> Tensor:
-        """log p_θ(x∣z) in nats per image, (n,): the pixels are independent given z, so their terms add up."""
+        """log p_θ(x∣z) in nats per image, (n,): the pixels are independent given z, so their terms add up.
+
+        The Bernoulli likelihood is linear in x, so a grey pixel scores the average over its binarisations.
+        """
+        check_images(x, self.config.channels, self.config.image_size)
+        if len(x) != len(z):
+            raise ValueError(f"log_likelihood needs one code for each image, got {len(x)} images and {len(z)} codes")
         logits = self.decode_logits(z, label)
         if self.config.likelihood == "bernoulli":
+            low, high = x.aminmax()
+            if low < 0 or high > 1:
+                raise ValueError(f"a Bernoulli decoder needs pixels in [0, 1], got {low:.3g}..{high:.3g}; rescale them")
             return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
         error = (x - logits) * (-self.log_std).exp()
         return -(0.5 * error.square() + self.log_std + 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
