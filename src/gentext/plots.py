@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,12 @@ import numpy as np
 import torch
 from cycler import cycler
 from IPython.display import display
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from PIL import Image
+
+from gentext._stored import compact_png, plain
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -57,6 +59,11 @@ def color(index: int) -> str:
 def marker(index: int) -> str:
     """The marker of group `index`: the shape changes each time the colours have gone round."""
     return MARKERS[(index // len(COLORS)) % len(MARKERS)]
+
+
+def ink_map() -> Colormap:
+    """The colour map of signs: 0 is paper, 1 is ink. For `imshow(image, cmap=plots.ink_map(), vmin=0, vmax=1)`."""
+    return LinearSegmentedColormap.from_list("ink", [PAPER, INK])
 
 
 def use_style() -> None:
@@ -137,7 +144,7 @@ def interactive(plotly_figure: PlotlyFigure, poster: Figure, alt: str) -> None:
         ValueError: `alt` is empty.
     """
     data, metadata = _poster(poster, alt)
-    spec = _plain(plotly_figure.to_plotly_json())
+    spec = plain(plotly_figure.to_plotly_json())
     spec["layout"] = {**spec.get("layout", {}), "template": plotly_template()}
     spec["config"] = {"displaylogo": False, "responsive": True}
     bundle = {"text/plain": "<Figure>", "image/png": data, "application/vnd.plotly.v1+json": spec}
@@ -177,40 +184,11 @@ def _poster(fig: Figure, alt: str) -> tuple[str, dict[str, Any]]:
         raise ValueError("a figure needs a text alternative: say in `alt` what a sighted reader would conclude from it")
     scale = 2 if fig.get_figwidth() * _CSS_DPI <= _FINE_BELOW else 1
     buffer = io.BytesIO()
-    fig.savefig(
-        buffer,
-        format="png",
-        dpi=_CSS_DPI * scale,
-        transparent=True,
-        bbox_inches="tight",
-        pad_inches=0.05,
-        metadata={"Software": None},  # no version of matplotlib in the file
-        pil_kwargs={"optimize": True},
-    )
+    fig.savefig(buffer, format="png", dpi=_CSS_DPI * scale, transparent=True, bbox_inches="tight", pad_inches=0.05)
     plt.close(fig)
-    png = buffer.getvalue()
-    width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))  # from the PNG's header
+    png, (width, height) = compact_png(Image.open(buffer).convert("RGBA"))
     metadata = {"alt": alt.strip(), "width": round(width / scale), "height": round(height / scale)}
     return base64.b64encode(png).decode("ascii"), metadata
-
-
-def _plain(value: Any) -> Any:
-    """Plotly's figure as plain JSON values: every array a list, every float to five significant digits."""
-    if isinstance(value, Mapping):
-        if set(value) >= {"dtype", "bdata"}:  # plotly 6 and later pack arrays so
-            array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
-            shape = value.get("shape")
-            return _plain(array.reshape([int(n) for n in str(shape).split(",")]) if shape else array)
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None  # JSON has no infinity
-    return json.loads(json.dumps(value, default=str))
 
 
 # Kinds of picture
@@ -252,12 +230,11 @@ def image_grid(
     canvas = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4))
     for index in range(count):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        canvas[top : top + height, left : left + width, :3] = _inked(pixels[index])
-        canvas[top : top + height, left : left + width, 3] = 1.0
+        canvas[top : top + height, left : left + width] = ink_map()(pixels[index])
 
-    across = min(WIDTH, 0.75 * columns)  # inches for the images alone
-    down = across * canvas.shape[0] / canvas.shape[1]
     room = 0.085 * max((len(label) for label in row_labels), default=0) if row_labels else 0.0
+    across = min(max(WIDTH - room, WIDTH / 2), 0.75 * columns)  # inches for the images alone
+    down = across * canvas.shape[0] / canvas.shape[1]
     fig, ax = plt.subplots(figsize=(across + room, down + 0.35 * bool(column_labels) + 0.4 * bool(title)))
     ax.imshow(canvas, interpolation="nearest", aspect="equal")
     ax.grid(False)
@@ -374,9 +351,3 @@ def _pixels(images: torch.Tensor | np.ndarray) -> np.ndarray:
     if pixels.ndim != 3 or len(pixels) == 0:
         raise ValueError(f"images must have shape (n, 1, H, W) with n at least 1, got {tuple(images.shape)}")
     return pixels.clip(0.0, 1.0)
-
-
-def _inked(pixels: np.ndarray) -> np.ndarray:
-    """Ink in [0, 1], (H, W), as colours between paper and ink, (H, W, 3)."""
-    paper, ink = np.array(to_rgb(PAPER)), np.array(to_rgb(INK))
-    return paper + pixels[..., None] * (ink - paper)
