@@ -1,7 +1,6 @@
 """`EmbeddingMap` (chapter 4): walk over the plane of two-number codes and decode; change the size of the bottleneck."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -97,7 +96,9 @@ def contents(models: Mapping[str, list[nn.Module]], images: ImageSet | None) -> 
     for model in (model for family in models.values() for model in family):
         for method in ("encode", "decode"):
             if not callable(getattr(model, method, None)):
-                raise ValueError(f"EmbeddingMap needs models with encode and decode; {type(model).__name__} has no {method}.")
+                raise ValueError(
+                    f"EmbeddingMap needs models with encode and decode; {type(model).__name__} has no {method}."
+                )
     shown = signs.choose(signs.for_model(models["nonlinear"][0], images), limit=500)
     networks: dict[str, Network] = {}
     codes: dict[str, Tensor] = {}  # of every shown sign, by model: (n, latent_dim)
@@ -107,13 +108,17 @@ def contents(models: Mapping[str, list[nn.Module]], images: ImageSet | None) -> 
             h = encoder.run({"x": shown.images})["h"]
             name = f"{kind}-{h.shape[1]}"
             if name in codes:
-                raise ValueError(f"There are two {KIND_NAMES[kind].lower()} models of {h.shape[1]} latents; one is enough.")
+                raise ValueError(
+                    f"There are two {KIND_NAMES[kind].lower()} models of {h.shape[1]} latents; one is enough."
+                )
             decoder = Network(DecoderNetwork(model), {"h": (h.shape[1],)}, ("image",))
             networks |= {f"{name}-encoder": encoder, f"{name}-decoder": decoder}
             codes[name] = h
     sizes = {kind: sorted(int(name.split("-")[1]) for name in codes if name.startswith(f"{kind}-")) for kind in models}
     if sizes.get("linear", sizes["nonlinear"]) != sizes["nonlinear"]:
-        raise ValueError(f"To compare, both kinds need the same sizes; they are {sizes['nonlinear']} and {sizes['linear']}.")
+        raise ValueError(
+            f"To compare, both kinds need the same sizes; they are {sizes['nonlinear']} and {sizes['linear']}."
+        )
     sign = next((i for i, name in enumerate(shown.names) if name.startswith(FIRST_SIGN)), 0)
     maps = {kind: codes[f"{kind}-2"] for kind in models if f"{kind}-2" in codes}
     state = {
@@ -170,7 +175,9 @@ def draw_map(decoder: Network, codes: Tensor, shown: ImageSet, groups: list[int]
         left.scatter(*points.T.numpy(), s=9, color=plots.color(index), linewidths=0, label=shown.label_names[label])
     left.set(xlim=(x_low, x_high), ylim=(y_low, y_high), xlabel="h₁", ylabel="h₂")
     left.set_box_aspect(1)
-    left.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2, handletextpad=0.2, columnspacing=0.8)
+    left.legend(
+        fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2, handletextpad=0.2, columnspacing=0.8
+    )
 
     xs, ys = torch.linspace(x_low, x_high, GRID), torch.linspace(y_high, y_low, GRID)  # rows from the top down
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).flatten(0, 1)  # (GRID * GRID, 2)

@@ -29,7 +29,9 @@ def _with_imports(name: str, done: set[str]) -> str:
     done.add(name)
     source = (FOLDER / name).read_text(encoding="utf-8")
     needed = [
-        re.sub(_EXPORT, "", _with_imports(imported, done)) for imported in _IMPORT.findall(source) if imported not in done
+        re.sub(_EXPORT, "", _with_imports(imported, done))
+        for imported in _IMPORT.findall(source)
+        if imported not in done
     ]
     return "".join(needed) + re.sub(_IMPORT, "", source)
 

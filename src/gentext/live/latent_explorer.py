@@ -61,7 +61,9 @@ class LatentExplorer(LiveFigure):
 
     figure = "latent_explorer"
 
-    def __init__(self, model: nn.Module | Mapping[Any, nn.Module] | None = None, images: ImageSet | None = None) -> None:
+    def __init__(
+        self, model: nn.Module | Mapping[Any, nn.Module] | None = None, images: ImageSet | None = None
+    ) -> None:
         if model is None:
             if images is not None:
                 raise ValueError("Pass the model that belongs to the images: LatentExplorer(my_vae, images).")
@@ -111,7 +113,11 @@ def contents(models: Mapping[Any, nn.Module], images: ImageSet | None) -> Conten
         "range": RANGE,
         "models": entries,
         "signs": signs.state(shown),
-        "initial": {"model": start, "sign": sign, **{key: protocol.encode_array(value) for key, value in initial.items()}},
+        "initial": {
+            "model": start,
+            "sign": sign,
+            **{key: protocol.encode_array(value) for key, value in initial.items()},
+        },
     }
     conditional = bool(entries[start]["classes"])
     label = shown.labels[sign].item() if conditional else None
@@ -132,7 +138,9 @@ def _describe(model: nn.Module, shown: ImageSet) -> tuple[Network, Network, dict
     """The two networks of one model, and what the front end must know of it: its latents, which carry most first."""
     for method in ("encode", "decode"):
         if not callable(getattr(model, method, None)):
-            raise ValueError(f"LatentExplorer needs a model with encode and decode; {type(model).__name__} has no {method}.")
+            raise ValueError(
+                f"LatentExplorer needs a model with encode and decode; {type(model).__name__} has no {method}."
+            )
     classes = getattr(getattr(model, "config", None), "num_classes", 0)
     extra: dict[str, tuple[int, ...]] = {"label": ()} if classes else {}
     size = shown.images.shape[-1]

@@ -28,17 +28,24 @@ def export_network(path: Path, network: Network) -> Path:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
-            program = torch.onnx.export(
+            # In two steps: `torch.onnx.export` alone would quietly fix a batch size that the code has specialised
+            # (by `len(tensor)`, say); `torch.export` refuses.
+            traced = torch.export.export(
                 network.module,
                 tuple(tensor.to(device) for tensor in network.example(batch=3)),
+                dynamic_shapes=tuple({0: batch} for _ in network.inputs),
+            )
+            program = torch.onnx.export(
+                traced,
                 dynamo=True,
                 external_data=False,
                 opset_version=OPSET,
                 input_names=list(network.inputs),
                 output_names=list(network.outputs),
-                dynamic_shapes=tuple({0: batch} for _ in network.inputs),
                 verbose=False,
             )
+    except torch._dynamo.exc.UserError as error:
+        raise ValueError(f"{path.stem} cannot be exported for any batch size: {str(error).splitlines()[0]}") from None
     finally:
         for module, mode in modes:
             module.training = mode
