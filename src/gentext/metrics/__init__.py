@@ -1,0 +1,27 @@
+"""How good? Numbers for reconstructions, codes and samples, each checked against code no one here wrote."""
+
+from gentext.metrics.codes import active_units, linear_probe
+from gentext.metrics.features import glyph_features
+from gentext.metrics.pictures import psnr, sharpness
+from gentext.metrics.samples import (
+    Neighbours,
+    PrecisionRecall,
+    frechet_distance,
+    gaussian_frechet_distance,
+    nearest_neighbours,
+    precision_recall,
+)
+
+__all__ = [
+    "Neighbours",
+    "PrecisionRecall",
+    "active_units",
+    "frechet_distance",
+    "gaussian_frechet_distance",
+    "glyph_features",
+    "linear_probe",
+    "nearest_neighbours",
+    "precision_recall",
+    "psnr",
+    "sharpness",
+]
