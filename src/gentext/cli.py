@@ -49,8 +49,9 @@ def train(
     """Train a recipe, measure it, and write its weights with their card. Goes on where a stopped run left off."""
     import torch
 
+    import gentext.train.recipes as recipes
     from gentext import zoo
-    from gentext.train import recipes, run
+    from gentext.train import run
 
     with one_sentence():
         if name is None:
@@ -74,6 +75,100 @@ def train(
             shutil.copyfile(path, temporary)
             temporary.replace(shipped)
             typer.echo(f"published to {shipped}")
+
+
+@app.command()
+def sample(
+    name: Annotated[str, typer.Argument(help="A model of the zoo, or a .safetensors file of yours.")],
+    n: Annotated[int, typer.Option("-n", min=1, max=4096, help="How many.")] = 16,
+    out: Annotated[Path, typer.Option(help="The picture to write (.png).")] = Path("sheet.png"),
+    seed: Annotated[int, typer.Option(help="Another seed, other samples.")] = 0,
+    label: Annotated[
+        int | None, typer.Option(min=0, help="Class, for models that know classes; else a mixture.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, help="Spread of the draws; 1 is the model itself.")] = 1.0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best present if not given.")] = None,
+) -> None:
+    """Draw samples from a trained model and write them as one picture."""
+    from gentext import device as pick_device
+    from gentext import zoo
+    from gentext._sheet import draw, write_sheet
+
+    with one_sentence():
+        if out.suffix != ".png":
+            raise ValueError(f"the picture is a .png file, got {out}")
+        model = zoo.load(name, pick_device(device))
+        write_sheet(draw(model, n, seed, label, temperature), out)
+        typer.echo(f"{n} samples of {name} in {out}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Option(help="Folder to fill.")] = Path("book/vendor/_static/live"),
+    figure: Annotated[list[str] | None, typer.Option(help="Only this figure; may be repeated.")] = None,
+) -> None:
+    """Write what the live figures need in a browser: networks as ONNX, state, front end."""
+    with one_sentence():
+        try:
+            from gentext.live.export import export_all
+
+            written = export_all(out, figure or None)
+        except ModuleNotFoundError as error:
+            raise ValueError(f"exporting needs the package {error.name!r}: pip install 'gentext[book]'") from error
+        size = sum(path.stat().st_size for path in written)
+        typer.echo(f"{len(written)} files, {size / 1e6:.1f} MB in {out}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="A benchmark; without one, all are listed.")] = None,
+) -> None:
+    """Run a benchmark of a checkout of the project. Further arguments go to the benchmark."""
+    import importlib
+
+    with one_sentence():
+        root = checkout()
+        known = sorted(path.stem for path in (root / "benchmarks").glob("*.py") if is_benchmark(path))
+        if name is None:
+            typer.echo("\n".join(known))
+            return
+        if name not in known:
+            raise ValueError(f"no benchmark is called {name!r}; there are: {', '.join(known)}")
+        sys.path.insert(0, str(root))
+        raise typer.Exit(importlib.import_module(f"benchmarks.{name}").main(context.args) or 0)
+
+
+def checkout() -> Path:
+    """The project's folder that holds benchmarks: above this file, or above the working directory."""
+    for place in (Path(__file__).resolve(), Path.cwd() / "x"):
+        for folder in place.parents:
+            if (folder / "benchmarks").is_dir() and (folder / "pyproject.toml").is_file():
+                return folder
+    raise ValueError("benchmarks are not part of the installed package: run this in a checkout of the project")
+
+
+def is_benchmark(path: Path) -> bool:
+    return not path.stem.startswith("_") and "\ndef main(" in path.read_text(encoding="utf-8")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed here, whether the book runs with it, and what to do if not."""
+    from gentext._doctor import examine
+
+    problems = 0
+    for finding in examine():
+        colour = "red" if finding.serious else "yellow" if finding.advice else "green"
+        mark = "✗" if finding.serious else "!" if finding.advice else "✓"
+        typer.echo(f"{typer.style(mark, fg=colour)} {finding.what}: {finding.found}")
+        if finding.advice:
+            typer.echo(f"    {finding.advice}")
+        problems += finding.serious
+    if problems:
+        typer.echo(f"{problems} {'thing needs' if problems == 1 else 'things need'} doing before the book runs here.")
+        raise typer.Exit(1)
+    typer.echo("Everything the book needs is here.")
 
 
 if __name__ == "__main__":
