@@ -80,10 +80,11 @@ class LiveFigure(anywidget.AnyWidget):
         buffer = io.BytesIO()
         self._contents.poster().savefig(buffer, format="png", dpi=144, transparent=True, metadata={"Software": None})
         image = base64.b64encode(buffer.getvalue()).decode("ascii")
+        alt = html.escape(self._contents.alt)
         hosted = "own" if self._own else "published"
         return (
             f'<div class="gentext-live" data-figure="{self.figure}" data-model="{hosted}" data-state="poster">\n'
-            f'<img class="gentext-poster" style="max-width: 100%; height: auto" alt="{html.escape(self._contents.alt)}" '
+            f'<img class="gentext-poster" style="max-width: 100%; height: auto" alt="{alt}" '
             f'src="data:image/png;base64,{image}">\n'
             f'<p class="gentext-live-note">{NOTE_OWN if self._own else NOTE}</p>\n'
             "</div>"

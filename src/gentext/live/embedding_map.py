@@ -1,6 +1,7 @@
 """`EmbeddingMap` (chapter 4): walk over the plane of two-number codes and decode; change the size of the bottleneck."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -21,13 +22,15 @@ FIRST_SIGN = "EGYPTIAN HIEROGLYPH"  # the bottleneck opens on the first test sig
 COLOURED = 5  # classes with a colour of their own on the map: the largest ones
 GRID = 11  # signs along one side of the poster's decoded plane
 ALT = (
-    "Left: the two-number codes of the test signs as points in the plane, coloured by script. Right: what the decoder draws "
-    "at the points of a grid laid over the same plane. Neighbours look alike; most drawings are blurs between signs."
+    "Left: the two-number codes of the test signs as points in the plane, coloured by script. Right: what the decoder "
+    "draws at the points of a grid laid over the same plane. Neighbours look alike; most are blurs between signs."
 )
 
 
 class EncoderNetwork(nn.Module):
     """Images x (n, 1, S, S) -> codes h (n, latent_dim)."""
+
+    model: Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -39,6 +42,8 @@ class EncoderNetwork(nn.Module):
 
 class DecoderNetwork(nn.Module):
     """Codes h (n, latent_dim) -> images x̂ (n, 1, S, S)."""
+
+    model: Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -121,23 +126,25 @@ def contents(models: Mapping[str, list[nn.Module]], images: ImageSet | None) -> 
         )
     sign = next((i for i, name in enumerate(shown.names) if name.startswith(FIRST_SIGN)), 0)
     maps = {kind: codes[f"{kind}-2"] for kind in models if f"{kind}-2" in codes}
+    groups = largest_classes(shown)
+    start = sizes["nonlinear"][0]
+    reconstructions = {}
+    for kind in models:
+        image = networks[f"{kind}-{start}-decoder"].run({"h": codes[f"{kind}-{start}"][sign : sign + 1]})["image"]
+        reconstructions[kind] = protocol.encode_array(image)
     state = {
         "size": shown.images.shape[-1],
         "sizes": sizes["nonlinear"],
         "kinds": [{"kind": kind, "name": KIND_NAMES[kind] if len(models) > 1 else "Your model"} for kind in models],
         "maps": {kind: {"codes": protocol.encode_array(h), "range": plane(h)} for kind, h in maps.items()},
-        "groups": largest_classes(shown),
+        "groups": groups,
         "signs": signs.state(shown),
-        "initial": {"sign": sign, "size": sizes["nonlinear"][0], "reconstructions": {}},
+        "initial": {"sign": sign, "size": start, "reconstructions": reconstructions},
     }
-    for kind in models:
-        name = f"{kind}-{sizes['nonlinear'][0]}"
-        image = networks[f"{name}-decoder"].run({"h": codes[name][sign : sign + 1]})["image"]
-        state["initial"]["reconstructions"][kind] = protocol.encode_array(image)
 
     def poster() -> Figure:
         if maps:
-            return draw_map(networks["nonlinear-2-decoder"], maps["nonlinear"], shown, state["groups"])
+            return draw_map(networks["nonlinear-2-decoder"], maps["nonlinear"], shown, groups)
         return draw_copies(networks, models, shown, sizes["nonlinear"])
 
     return Contents(networks, state, poster, ALT if maps else ALT_COPIES)
@@ -149,7 +156,7 @@ ALT_COPIES = "Signs in the first row; in each row below, the same signs after a 
 def plane(h: Tensor) -> list[list[float]]:
     """The part of the plane to show for codes h (n, 2): [[low, high], [low, high]], with a margin.
 
-    A few far-off codes must not squeeze all others into a corner: the range covers all but one in a hundred at each end.
+    A few far-off codes must not squeeze all others into a corner: the range leaves out one in a hundred at each end.
     """
     low, high = h.quantile(0.01, dim=0), h.quantile(0.99, dim=0)
     margin = 0.08 * (high - low).clamp(min=1e-6)
@@ -157,7 +164,7 @@ def plane(h: Tensor) -> list[list[float]]:
 
 
 def largest_classes(shown: ImageSet) -> list[int]:
-    """The labels that get a colour of their own: the largest classes, largest first; ties in the order of the labels."""
+    """The labels that get a colour of their own: the largest classes, largest first; ties in label order."""
     counts = torch.bincount(shown.labels.cpu(), minlength=len(shown.label_names))
     order = counts.argsort(descending=True, stable=True)
     return [label for label in order.tolist()[:COLOURED] if counts[label] > 0]

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from gentext.live import front
+from gentext.live.base import LiveFigure
 from gentext.live.onnx_file import export_network
 
 
@@ -27,7 +28,7 @@ def export_all(out: Path, figures: list[str] | None = None) -> list[Path]:
     return written
 
 
-def export_figure(folder: Path, figure: type) -> list[Path]:
+def export_figure(folder: Path, figure: type[LiveFigure]) -> list[Path]:
     """Write one figure's networks and state into `folder`, which is emptied of earlier ones first."""
     contents = figure.published()
     folder.mkdir(parents=True, exist_ok=True)

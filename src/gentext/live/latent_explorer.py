@@ -1,4 +1,4 @@
-"""`LatentExplorer` (chapter 5): a slider for each latent of a VAE; encode a sign or a drawing; walk between two; change β."""
+"""`LatentExplorer` (chapter 5): a slider for each latent of a VAE; encode a sign or a drawing; walk; change β."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +20,18 @@ RANGE = 3.0  # a slider's reach, in standard deviations of the prior
 FIRST_SIGN = "EGYPTIAN HIEROGLYPH"  # the figure opens on the first test sign of this name
 ALT = (
     "Left: one sign, and what the variational autoencoder makes of it. Right: the same code with one latent at a time "
-    f"moved from −{RANGE:.0f} to +{RANGE:.0f} prior standard deviations, a row for each of the five latents that carry most. "
-    "Each row changes one trait of the drawing smoothly."
+    f"moved from −{RANGE:.0f} to +{RANGE:.0f} prior standard deviations, a row for each of the five latents that carry "
+    "most. Each row changes the drawing smoothly, in a way of its own."
 )
 
 
 class PosteriorNetwork(nn.Module):
-    """Images (n, 1, S, S), and labels (n,) as floats where the model is conditional -> mean and log variance (n, latent_dim)."""
+    """Images x (n, 1, S, S) -> mean and log variance, (n, latent_dim) each.
+
+    A conditional model is told the labels (n,), which arrive as floats because the protocol knows no other numbers.
+    """
+
+    model: Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -38,7 +43,9 @@ class PosteriorNetwork(nn.Module):
 
 
 class LikelihoodNetwork(nn.Module):
-    """Codes (n, latent_dim), and labels (n,) as floats where the model is conditional -> pixel means (n, 1, S, S)."""
+    """Codes z (n, latent_dim), and labels (n,) as above -> pixel means (n, 1, S, S)."""
+
+    model: Any
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -80,7 +87,7 @@ class LatentExplorer(LiveFigure):
         names = [name for name in zoo.names() if name == ZOO_MODEL or name.startswith(ZOO_VARIANTS)]
         if ZOO_MODEL not in names:
             raise ValueError(f"The zoo has no {ZOO_MODEL}; train it with `gentext train {ZOO_MODEL}`.")
-        models = sorted((zoo.load(name) for name in names), key=lambda model: model.config.beta)
+        models: list[Any] = sorted((zoo.load(name) for name in names), key=lambda model: model.config.beta)
         return contents({_name(model): model for model in models}, None)
 
 
@@ -100,9 +107,8 @@ def contents(models: Mapping[Any, nn.Module], images: ImageSet | None) -> Conten
     for index, (name, model) in enumerate(models.items()):
         encoder, decoder, entry = _describe(model, shown)
         if entries and entry["latents"] != entries[0]["latents"]:
-            raise ValueError(
-                f"All models need the same number of latents; {name} has {entry['latents']}, not {entries[0]['latents']}."
-            )
+            wanted, has = entries[0]["latents"], entry["latents"]
+            raise ValueError(f"All models need the same number of latents; {name} has {has}, not {wanted}.")
         networks |= {f"encoder-{index}": encoder, f"decoder-{index}": decoder}
         entries.append({"name": str(name), "encoder": f"encoder-{index}", "decoder": f"decoder-{index}", **entry})
     start = _start(models, entries)
@@ -120,7 +126,7 @@ def contents(models: Mapping[Any, nn.Module], images: ImageSet | None) -> Conten
         },
     }
     conditional = bool(entries[start]["classes"])
-    label = shown.labels[sign].item() if conditional else None
+    label = int(shown.labels[sign]) if conditional else None
 
     def poster() -> Figure:
         return draw_poster(networks[entries[start]["decoder"]], shown.images[sign, 0], initial, entries[start], label)
@@ -176,7 +182,7 @@ def _initial(networks: Mapping[str, Network], entry: dict[str, Any], shown: Imag
 def draw_poster(
     decoder: Network, sign: Tensor, initial: dict[str, Tensor], entry: dict[str, Any], label: int | None
 ) -> Figure:
-    """The sign (S, S), its reconstruction, and the five latents that carry most, each moved through the slider's range."""
+    """The sign (S, S), its reconstruction, and the five latents that carry most, each through the slider's range."""
     rows = min(5, entry["latents"])
     steps = torch.linspace(-RANGE, RANGE, 7)
     codes = initial["mean"].repeat(rows * len(steps), 1)  # (rows * 7, latent_dim)
@@ -185,7 +191,8 @@ def draw_poster(
     inputs = {"z": codes} | ({"label": torch.full((len(codes),), float(label))} if label is not None else {})
     walks = decoder.run(inputs)["image"][:, 0].unflatten(0, (rows, len(steps)))  # (rows, 7, S, S)
     figure = posters.blank(6.4, 0.62 * rows + 0.5)
-    left, right = figure.subfigures(1, 2, width_ratios=[1, 3.4])
+    sides: Any = figure.subfigures(1, 2, width_ratios=[1, 3.4])  # an array of two; its stub says otherwise
+    left, right = sides
     above, below = left.subplots(2, 1)
     posters.draw_sign(above, sign, "sign")
     posters.draw_sign(below, initial["image"][0, 0], "decoded")

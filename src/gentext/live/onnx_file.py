@@ -49,6 +49,7 @@ def export_network(path: Path, network: Network) -> Path:
     finally:
         for module, mode in modes:
             module.training = mode
+    assert program is not None  # None is for the exporter of old
     model = program.model_proto
     clean(model)
     halve(model)

@@ -45,7 +45,7 @@ def decode_array(message: Mapping[str, Any]) -> Tensor:
 def pack_images(images: Tensor) -> dict[str, Any]:
     """Pack images (n, 1, H, W) in [0, 1] for a figure's state: eight bits a pixel, deflated, base64.
 
-    `unpackImages` in `common.mjs` reads it. Eight bits lose nothing of the book's data, which are drawn with at most 256 greys.
+    `unpackImages` in `common.mjs` reads it. Eight bits lose nothing: the book's signs have at most 256 greys.
     """
     if images.dim() != 4 or images.shape[1] != 1:
         raise ValueError(f"images must have shape (n, 1, height, width), not {tuple(images.shape)}.")
@@ -61,7 +61,7 @@ def answer(networks: Mapping[str, Network], message: Any) -> dict[str, Any]:
         if not isinstance(message, Mapping) or message.get("kind") != "call":
             raise ValueError('a request is a message of kind "call".')
         name, inputs = message.get("network"), message.get("inputs")
-        if name not in networks:
+        if not isinstance(name, str) or name not in networks:
             raise ValueError(f"there is no network {name!r}; this figure has {', '.join(sorted(networks))}.")
         if not isinstance(inputs, Mapping):
             raise ValueError(f"{name}: inputs must map each input's name to an array.")

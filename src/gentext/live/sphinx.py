@@ -15,10 +15,10 @@ WEB_BUILDERS = ("html", "dirhtml", "singlehtml")
 
 
 class GentextRenderer:
-    """Renders a figure's picture with the `alt` of its output metadata, and plotly's JSON as that picture plus the data.
+    """Gives a picture the `alt` of its output metadata, and a plotly plot its picture and its data.
 
-    On web pages `text/html` goes before a widget view, because a live figure's HTML starts without a kernel and its widget
-    view does not. Other builders (PDF) take the picture, as ever.
+    On web pages `text/html` goes before a widget view: a live figure's HTML starts without a kernel, its widget view
+    does not. Other builders (PDF) take the picture, as ever.
     """
 
     mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [
