@@ -1,10 +1,10 @@
 """Draw the glyph set from the Noto fonts: `python -m gentext.data.render_glyphs`.
 
-Writes `glyphs.png`, one 4-bit grey sheet with 64 signs of 64x64 pixels in a row, and `glyphs.tsv`, one line for each sign in the
-order of the sheet. Needs Debian's fonts-noto-core and the packages fonttools and Pillow; using the glyph set needs none of the fonts.
+Writes `glyphs.png`, one 4-bit grey sheet with 64 signs of 64x64 pixels in a row, and `glyphs.tsv`, one line for each sign
+in the order of the sheet. Needs Debian's fonts-noto-core and the packages fonttools and Pillow. Using the set needs no font.
 
-Each sign is drawn eight times too large as an outline, centred by its bounding box, and averaged down. Its longest side is 52 of 64
-pixels. Strokes that would come out too thin to survive at 32 pixels are thickened, each sign by as much as it needs.
+Each sign is drawn eight times too large, centred by its bounding box, and averaged down. Its longest side is 52 of the 64
+pixels. Strokes too thin to survive at 32 pixels are thickened, each sign by as much as it needs and its details allow.
 """
 
 from __future__ import annotations
@@ -16,22 +16,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from gentext.data.scripts import SCRIPTS, Script, describe
 
 FONTS = Path("/usr/share/fonts/truetype/noto")
 SIZE = 64  # pixels, the side of a cell of the sheet
 INNER = 52  # pixels, the longest side of a sign
+MAX_ENLARGE = 1.5  # but no sign is enlarged more than so many times as much as the median sign of its script
 OVERSAMPLE = 8  # outlines are filled at 8 x 64 pixels, then averaged
 COLUMNS = 64  # cells in a row of the sheet
 LEVELS = 15  # grey levels of the sheet: 0 ground ... 15 ink (4 bits)
-MIN_STROKE = 3.5  # pixels of 64: no sign's mean stroke is thinner, if thickening can help it
-MAX_FILL = 0.6  # but thickening stops before more of the sign's box than this is ink
-HELD_OUT = 0.1  # fraction of every script in "test", and again in "validation"
+MIN_STROKE = 2.7  # pixels of 64: thickening aims at this mean stroke
+CROWDED = 0.45  # and stops where the ink around a stroke, in a window of 8x8 pixels, would exceed this part
+LOOK_ALIKE = 0.01  # two signs look the same when their squared difference is below this part of the ink of either
+HELD_OUT = 0.1  # part of every script in "test", and again in "validation"
 
-# Letters, numbers that are signs of their own (cuneiform, runic) and pictures. Punctuation, marks and decimal digits stay out.
+# Letters, numbers that are signs of their own (cuneiform, runic) and pictures. Punctuation, marks and digits stay out.
 CATEGORIES = {"Lo", "Lu", "Nl", "So"}
+
+
+@dataclass(frozen=True)
+class Outline:
+    """Where to find one sign: its font file, and its bounding box as fractions of the font size, y upwards."""
+
+    codepoint: int
+    font: Path
+    box: tuple[float, float, float, float]  # left, bottom, right, top
+    side: float  # the length that becomes INNER pixels, in the same unit: the longest side unless the sign is very small
 
 
 @dataclass(frozen=True)
@@ -44,86 +56,99 @@ class Glyph:
     pixels: np.ndarray
 
 
-def signs_of(script: Script, fonts: Path) -> list[int]:
-    """The code points of `script` that its font can draw, in order."""
+def outlines(script: Script, fonts: Path) -> list[Outline]:
+    """The signs of `script` that its font can draw, in the order of Unicode.
+
+    Raises FileNotFoundError, saying what to install, where the font is missing.
+    """
+    from fontTools.pens.boundsPen import BoundsPen
     from fontTools.ttLib import TTFont
 
-    with TTFont(font_path(script, fonts), lazy=True) as font:
-        characters = font.getBestCmap()
-    return sorted(
-        codepoint
-        for codepoint, glyph in characters.items()
-        if glyph != ".notdef"
-        and unicodedata.category(chr(codepoint)) in CATEGORIES
-        and unicodedata.name(chr(codepoint), "").startswith(script.prefix)
-    )
-
-
-def font_path(script: Script, fonts: Path) -> Path:
-    """Where the font of `script` lies; FileNotFoundError with what to install when it does not."""
     path = fonts / f"{script.font}-Regular.ttf"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: install Debian's fonts-noto-core or pass --fonts FOLDER.")
-    return path
+    boxes = {}
+    with TTFont(path) as font:
+        shapes, em = font.getGlyphSet(), font["head"].unitsPerEm
+        for codepoint, name in sorted(font.getBestCmap().items()):
+            character = chr(codepoint)
+            if unicodedata.category(character) not in CATEGORIES:
+                continue
+            if not unicodedata.name(character, "").startswith(script.prefix):
+                continue
+            pen = BoundsPen(shapes)
+            shapes[name].draw(pen)
+            if name != ".notdef" and pen.bounds is not None:
+                boxes[codepoint] = tuple(edge / em for edge in pen.bounds)
+    longest = {codepoint: max(box[2] - box[0], box[3] - box[1]) for codepoint, box in boxes.items()}
+    smallest = float(np.median(list(longest.values()))) / MAX_ENLARGE
+    return [Outline(codepoint, path, box, max(longest[codepoint], smallest)) for codepoint, box in boxes.items()]
 
 
-def mean_stroke(ink: np.ndarray) -> float:
-    """Mean width of the strokes of `ink` (height, width) in [0, 1], in its pixels: twice the area over the length of the outline."""
-    down, across = np.gradient(np.pad(ink, 1))
-    outline = np.hypot(down, across).sum()
-    return float(2 * ink.sum() / outline) if outline > 0 else 0.0
+def fill(outline: Outline, growth: float) -> Image.Image:
+    """The sign at 512x512 pixels, ink 255, centred, its outline grown by `growth` of these pixels on every side."""
+    left, bottom, right, top = outline.box
+    points = (INNER * OVERSAMPLE - 2 * growth) / outline.side
+    font = ImageFont.truetype(outline.font, points, layout_engine=ImageFont.Layout.BASIC)
+    middle = SIZE * OVERSAMPLE / 2
+    origin = (middle - points * (left + right) / 2, middle + points * (bottom + top) / 2)  # the picture's y runs downwards
+    picture = Image.new("L", (SIZE * OVERSAMPLE, SIZE * OVERSAMPLE))
+    pen = ImageDraw.Draw(picture)
+    pen.text(origin, chr(outline.codepoint), fill=255, font=font, anchor="ls", stroke_width=growth)
+    return picture
 
 
-def _filled(character: str, path: Path, stroke: float) -> np.ndarray | None:
-    """`character` as ink in [0, 1], (512, 512), grown outwards by `stroke` pixels of the 512; None when the font draws nothing."""
-    frame, longest = SIZE * OVERSAMPLE, INNER * OVERSAMPLE
-    left, top, right, bottom = ImageFont.truetype(path, 1000, layout_engine=ImageFont.Layout.BASIC).getbbox(
-        character, anchor="ls"
-    )
-    if right <= left or bottom <= top:
-        return None
-    points = 1000 * (longest - 2 * stroke) / max(right - left, bottom - top)
-    font = ImageFont.truetype(path, points, layout_engine=ImageFont.Layout.BASIC)
-    left, top, right, bottom = font.getbbox(character, anchor="ls")
-    picture = Image.new("L", (frame, frame))
-    corner = ((frame - right - left) / 2, (frame - bottom - top) / 2)
-    ImageDraw.Draw(picture).text(corner, character, fill=255, font=font, anchor="ls", stroke_width=stroke)
-    return np.asarray(picture, dtype=np.float32) / 255
+def thickening(picture: Image.Image) -> float:
+    """How far to grow the outline of `picture`, in its pixels, so that strokes reach MIN_STROKE without closing gaps."""
+    ink = np.asarray(picture, dtype=np.float32) / 255
+    down, across = np.gradient(ink)
+    stroke = 2 * ink.sum() / np.hypot(down, across).sum()  # mean width: twice the area over the length of the outline
+    around = np.asarray(picture.filter(ImageFilter.BoxBlur(4 * OVERSAMPLE)), dtype=np.float32) / 255
+    crowding = np.average(around, weights=ink)  # how much ink a point of ink has around it
+    lacking = (MIN_STROKE * OVERSAMPLE - stroke) / 2
+    room = stroke / 2 * (CROWDED / crowding - 1)  # growth by g makes strokes, and so the crowding, 1 + 2g / stroke times
+    return max(0.0, round(float(min(lacking, room)), 1))
 
 
-def draw(codepoint: int, path: Path) -> np.ndarray | None:
-    """The sign as (64, 64) uint8 from 0 (ground) to 15 (ink), or None when the font draws nothing for it."""
-    ink = _filled(chr(codepoint), path, stroke=0)
-    if ink is None or ink.max() < 0.5:
-        return None
-    box = ink[np.ix_(np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0)))]
-    lacking = max(0.0, MIN_STROKE * OVERSAMPLE - mean_stroke(ink)) / 2
-    # Every pixel of growth adds about one pixel along the outline, which is 2 * area / stroke long.
-    room = max(0.0, MAX_FILL - box.mean()) * box.size * mean_stroke(ink) / (2 * ink.sum())
-    stroke = round(min(lacking, room), 1)
-    if stroke > 0:
-        ink = _filled(chr(codepoint), path, stroke)
-        assert ink is not None
+def draw(outline: Outline) -> np.ndarray:
+    """The sign as (64, 64) uint8 from 0 (ground) to 15 (ink)."""
+    picture = fill(outline, growth=0)
+    growth = thickening(picture)
+    if growth > 0:
+        picture = fill(outline, growth)
+    ink = np.asarray(picture, dtype=np.float32) / 255
     small = ink.reshape(SIZE, OVERSAMPLE, SIZE, OVERSAMPLE).mean((1, 3))  # (64, 64)
     return np.rint(small * LEVELS).astype(np.uint8)
 
 
 def render(fonts: Path = FONTS) -> list[Glyph]:
-    """Every sign of every script, in the order of `SCRIPTS` and of Unicode. Of signs that look the same only the first is kept."""
-    glyphs, seen = [], set()
+    """Every sign of every script, in the order of `SCRIPTS` and of Unicode. Of signs that look the same, only the first.
+
+    Scripts share shapes (a ring, a cross), and a picture under two labels would teach and test nonsense.
+    """
+    glyphs: list[Glyph] = []
+    kept = np.empty((8192, SIZE * SIZE), dtype=np.float32)  # room for all, doubled when it fills up
+    ink = np.empty(len(kept), dtype=np.float32)  # sum of squares of each row of `kept`
     for script in SCRIPTS:
-        path = font_path(script, fonts)
-        for codepoint in signs_of(script, fonts):
-            pixels = draw(codepoint, path)
-            if pixels is None or pixels.tobytes() in seen:
+        for outline in outlines(script, fonts):
+            pixels = draw(outline)
+            flat = pixels.reshape(-1).astype(np.float32)
+            n, own = len(glyphs), float(flat @ flat)
+            distance = ink[:n] + own - 2 * kept[:n] @ flat  # |a - b|² = |a|² + |b|² - 2 ab
+            if np.any(distance < LOOK_ALIKE * np.minimum(ink[:n], own)):
                 continue
-            seen.add(pixels.tobytes())
-            glyphs.append(Glyph(codepoint, script, unicodedata.name(chr(codepoint)), pixels))
+            if n == len(kept):
+                kept, ink = np.concatenate([kept, kept]), np.concatenate([ink, ink])
+            kept[n], ink[n] = flat, own
+            glyphs.append(Glyph(outline.codepoint, script, unicodedata.name(chr(outline.codepoint)), pixels))
     return glyphs
 
 
 def assign_splits(codepoints: list[int]) -> list[str]:
-    """The split of each sign of one script: sorted by a hash of the code point, the first tenth is "test", the next "validation"."""
+    """The split of each sign of one script: in the order of a hash of the code point, a tenth "test", a tenth "validation".
+
+    The hash makes the split a fact about the sign: no seed, no order of files, no library's shuffle can change it.
+    """
     order = sorted(codepoints, key=lambda codepoint: hashlib.sha256(f"U+{codepoint:04X}".encode()).digest())
     held_out = max(1, round(HELD_OUT * len(order)))
     test, validation = set(order[:held_out]), set(order[held_out : 2 * held_out])
@@ -133,10 +158,11 @@ def assign_splits(codepoints: list[int]) -> list[str]:
 def write(glyphs: list[Glyph], folder: Path) -> None:
     """Write `glyphs.png` and `glyphs.tsv` into `folder`."""
     rows = -(-len(glyphs) // COLUMNS)
-    sheet = np.zeros((rows, COLUMNS, SIZE, SIZE), dtype=np.uint8)
-    sheet.reshape(-1, SIZE, SIZE)[: len(glyphs)] = [glyph.pixels for glyph in glyphs]
-    picture = Image.fromarray(sheet.swapaxes(1, 2).reshape(rows * SIZE, COLUMNS * SIZE), mode="P")
-    picture.putpalette([level * 17 for level in range(16) for _ in range(3)])
+    cells = np.zeros((rows * COLUMNS, SIZE, SIZE), dtype=np.uint8)
+    cells[: len(glyphs)] = [glyph.pixels for glyph in glyphs]
+    sheet = cells.reshape(rows, COLUMNS, SIZE, SIZE).swapaxes(1, 2).reshape(rows * SIZE, COLUMNS * SIZE)
+    picture = Image.fromarray(sheet)
+    picture.putpalette([level * 255 // LEVELS for level in range(LEVELS + 1) for _ in "RGB"])
     picture.save(folder / "glyphs.png", bits=4, optimize=True)
 
     splits: dict[int, str] = {}
@@ -145,8 +171,8 @@ def write(glyphs: list[Glyph], folder: Path) -> None:
         splits.update(zip(codepoints, assign_splits(codepoints), strict=True))
     lines = ["codepoint\tscript\tsplit\tname\tdescription"]
     for glyph in glyphs:
-        description = describe(glyph.script, glyph.name)
-        fields = (f"{glyph.codepoint:04X}", glyph.script.name, splits[glyph.codepoint], glyph.name, description)
+        words = describe(glyph.script, glyph.name)
+        fields = (f"{glyph.codepoint:04X}", glyph.script.name, splits[glyph.codepoint], glyph.name, words)
         lines.append("\t".join(fields))
     (folder / "glyphs.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -154,10 +180,8 @@ def write(glyphs: list[Glyph], folder: Path) -> None:
 def main() -> None:
     """Command line: draw everything, write both files, say how much."""
     parser = argparse.ArgumentParser(description="Draw the glyph set from the Noto fonts.")
-    parser.add_argument("--fonts", type=Path, default=FONTS, help="folder with the Noto fonts (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="folder to write to (default: the package)"
-    )
+    parser.add_argument("--fonts", type=Path, default=FONTS, help="folder of the Noto fonts (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write (default: the package)")
     arguments = parser.parse_args()
     glyphs = render(arguments.fonts)
     write(glyphs, arguments.out)
