@@ -486,6 +486,8 @@ def test_principal_angles_refuse_what_spans_nothing():
         principal_angles(a, torch.ones(4, 2))
     with pytest.raises(ValueError, match="columns of a must be linearly independent"):
         principal_angles(torch.rand(2, 3, generator=seeded()), torch.eye(2))
+    with pytest.raises(ValueError, match="entries of a must be finite"):
+        principal_angles(a / 0, a)
 
 
 # --- the theorem of the chapter ---

@@ -260,7 +260,8 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
 
     The cosines are the singular values of Qaᵀ Qb for orthonormal bases Qa, Qb (Björck and Golub 1973). A cosine near 1
     hides a small angle in its last digits, so angles under 45° are read from their sines instead, the singular values
-    of (I − Qa Qaᵀ) Qb. Computed in float64 on the CPU. Raises ValueError where columns are linearly dependent.
+    of (I − Qa Qaᵀ) Qb. Computed in float64 on the CPU. Raises ValueError where columns are linearly dependent or not
+    finite.
     """
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[0]:
         raise ValueError(f"a and b must be matrices with as many rows, got {tuple(a.shape)} and {tuple(b.shape)}")
@@ -276,6 +277,8 @@ def principal_angles(a: Tensor, b: Tensor) -> Tensor:
 def orthonormal_basis(columns: Tensor, name: str = "columns") -> Tensor:
     """An orthonormal basis (d, p), float64 on the CPU, of the span of p independent columns (d, p)."""
     columns = columns.detach().cpu().double()
+    if not bool(columns.isfinite().all()):
+        raise ValueError(f"the entries of {name} must be finite; some are NaN or infinite")
     left, singular, _ = torch.linalg.svd(columns, full_matrices=False)
     threshold = max(columns.shape) * torch.finfo(torch.float64).eps * singular[:1]
     if columns.shape[1] > columns.shape[0] or not bool((singular > threshold).all()):
