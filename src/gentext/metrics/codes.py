@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 
@@ -46,24 +46,23 @@ def linear_probe(
     std = torch.where(std > 1e-12 * (1 + mean.abs()), std, 1.0)  # a constant coordinate tells nothing: leave it 0
     codes, test_codes = (codes - mean) / std, (test_codes - mean) / std
 
-    reader = nn.Linear(codes.shape[1], len(classes), dtype=torch.float64)
-    nn.init.zeros_(reader.weight)
-    nn.init.zeros_(reader.bias)
+    # Zeros, not nn.Linear's random start: nothing here draws from a generator.
+    weight = torch.zeros(codes.shape[1], len(classes), dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(len(classes), dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS(
-        reader.parameters(), max_iter=1000, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+        [weight, bias], max_iter=1000, tolerance_grad=1e-7, tolerance_change=1e-12, line_search_fn="strong_wolfe"
     )
 
     def objective() -> Tensor:
         optimiser.zero_grad()
-        penalty = reader.weight.square().sum() / (2 * inverse_penalty * len(codes))
-        loss = F.cross_entropy(reader(codes), target) + penalty
+        penalty = weight.square().sum() / (2 * inverse_penalty * len(codes))
+        loss = F.cross_entropy(codes @ weight + bias, target) + penalty
         loss.backward()
         return loss
 
-    with torch.enable_grad():
+    with torch.enable_grad():  # chapters evaluate under no_grad
         optimiser.step(objective)
-    with torch.no_grad():
-        predicted = classes[reader(test_codes).argmax(1)]
+    predicted = classes[(test_codes @ weight + bias).argmax(1)]
     return (predicted == test_labels.cpu()).double().mean().item()
 
 

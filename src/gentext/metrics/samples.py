@@ -128,7 +128,9 @@ def _covered(points: Tensor, centres: Tensor, k: int) -> float:
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """‖a_i‖² + ‖b_j‖² − 2 a_i·b_j, (n, m): one matrix product. In float64 only equal rows come out as equal."""
+    """‖a_i − b_j‖² = ‖a_i‖² + ‖b_j‖² − 2 a_i·b_j, (n, m): one matrix product. In float64 only equal rows give 0."""
+    centre = b.mean(0)  # near the origin the norms cancel least
+    a, b = a - centre, b - centre
     norms = a.square().sum(1)[:, None] + b.square().sum(1)
     squared = norms - 2 * a @ b.T
     return torch.where(squared > 1e-12 * norms, squared, 0.0)
