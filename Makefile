@@ -67,9 +67,9 @@ lock: | $(BIN)/uv
 
 SOURCES := $(CHAPTERS) _config.yml _toc.yml $(shell find book src/gentext \( -path book/vendor -o -name __pycache__ \) -prune -o -type f -print)
 
-book/vendor/.stamp: package.json package-lock.json scripts/vendor.py $(VENV)/book.stamp
+book/vendor/.stamp: package.json package-lock.json book/_ext/vendor.py $(VENV)/book.stamp
 	$(say) "fetching the front-end packages (onnxruntime-web, KaTeX, icons)"
-	@$(BIN)/python scripts/vendor.py
+	@$(BIN)/python book/_ext/vendor.py
 	@touch $@
 
 $(LIVE)/.stamp: book/vendor/.stamp $(shell find src/gentext -name __pycache__ -prune -o -type f -print)

@@ -11,14 +11,14 @@ import re
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.environment.collectors.toctree import TocTreeCollector
+from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collector
 
 CHAPTER = re.compile(r"(?:.*/)?(\d\d)-[a-z0-9-]+$")
-assign_in_order = TocTreeCollector.assign_section_numbers
+assign_in_order = Collector.assign_section_numbers
 
 
-def assign_by_name(self: TocTreeCollector, env: BuildEnvironment) -> list[str]:
-    """Let Sphinx number everything, then put each chapter's own number in front."""
+def assign_by_name(self: Collector, env: BuildEnvironment) -> list[str]:
+    """Let the collector number everything, then put each chapter's own number in front."""
     changed = assign_in_order(self, env)
     for docname, numbers in env.toc_secnumbers.items():
         match = CHAPTER.fullmatch(docname)
@@ -36,5 +36,5 @@ def assign_by_name(self: TocTreeCollector, env: BuildEnvironment) -> list[str]:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    TocTreeCollector.assign_section_numbers = assign_by_name
+    Collector.assign_section_numbers = assign_by_name
     return {"parallel_read_safe": True, "parallel_write_safe": True}

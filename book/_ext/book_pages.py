@@ -32,6 +32,8 @@ def remove_unused(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    # Jupyter Book sets this for sphinx_comments, which the book leaves out.
+    app.add_config_value("comments_config", {}, "html")
     app.connect("html-page-context", add_host)
     app.connect("build-finished", remove_unused)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

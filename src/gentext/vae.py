@@ -144,7 +144,8 @@ class VAE(nn.Module):
         return logits.sigmoid() if self.config.likelihood == "bernoulli" else logits
 
     def _with_class(self, h: Tensor, label: Tensor | None) -> Tensor:
-        label = check_labels(label, h.shape[0], self.config.num_classes)  # not len(h), which would fix the batch size of an exported graph
+        # h.shape[0], not len(h): that would fix the batch size of the exported graph
+        label = check_labels(label, h.shape[0], self.config.num_classes)
         if label is None:
             return h
         return torch.cat([h, F.one_hot(label, self.config.num_classes).to(h.dtype)], dim=1)

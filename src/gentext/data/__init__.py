@@ -1,6 +1,7 @@
 """Pictures for every chapter behind one `load`: glyphs in the package, MNIST and Fashion-MNIST from `$GENTEXT_DATA`."""
 
 from gentext.data.augment import augment, binarise
+from gentext.data.damage import DAMAGE_KINDS, damage
 from gentext.data.glyphs import load_glyphs
 from gentext.data.images import SPLITS, ImageSet
 
@@ -16,4 +17,4 @@ def load(name: str, split: str = "train", size: int | None = None) -> ImageSet:
     return load_glyphs(split, 32 if size is None else size)
 
 
-__all__ = ["NAMES", "SPLITS", "ImageSet", "augment", "binarise", "load"]
+__all__ = ["DAMAGE_KINDS", "NAMES", "SPLITS", "ImageSet", "augment", "binarise", "damage", "load"]

@@ -1,1 +1,253 @@
-export default { render({ model, el }) { el.dataset.state = "ready"; } };
+// The embedding map (chapter 4): walk over the plane of two-number codes and decode; change the size of the bottleneck.
+// `embedding_map.py` says what is in the state.
+
+import { createFigure, decodeArray, format, latest, nearest, node, row, squaredError, unpackImages } from "./common.mjs";
+import { choice, select, signPicker, signView, signWords, slider } from "./controls.mjs";
+import { drawingPad } from "./pad.mjs";
+import { planeMap } from "./plane_map.mjs";
+
+export default { render };
+
+async function render({ model, el, signal }) {
+  const state = model.get("state");
+  const figure = createFigure({ model, el, signal, name: "embedding-map" });
+  const images = await unpackImages(state.signs.images);
+  const shared = { figure, state, images, signal };
+  const map = Object.keys(state.maps).length ? mapPart(shared) : null;
+  const bottleneck = bottleneckPart({ ...shared, onSource: (source) => map?.mark(source) });
+  figure.build(map?.element, bottleneck.element);
+  figure.onTheme(() => [map, bottleneck].forEach((part) => part?.redraw()));
+  map?.start();
+  bottleneck.start();
+}
+
+const imageArray = (values, size) => ({ shape: [1, 1, size, size], values });
+
+// ---- the plane: move a cursor, see what is decoded there ------------------------------------------------------------------
+
+function mapPart({ figure, state, images, signal }) {
+  const { signs, size, maps } = state;
+  const kinds = state.kinds.filter(({ kind }) => maps[kind]);
+  const planes = Object.fromEntries(kinds.map(({ kind }) => [kind, decodeArray(maps[kind].codes).values]));
+  let kind = kinds[0].kind;
+
+  const decoded = signView({ size, role: "map-decoded", caption: "decoded here", large: true });
+  const neighbour = signView({ size, role: "map-nearest", caption: "nearest code" });
+  const axis = (index) =>
+    slider({
+      label: index === 0 ? "h₁" : "h₂",
+      min: 0,
+      max: 1,
+      step: 0.005,
+      value: 0.5,
+      role: index === 0 ? "h1" : "h2",
+      describe: (part) => format(fromPart(part, index)),
+      onInput: () => plane.moveTo([0, 1].map((i) => fromPart(axes[i].value, i))),
+    });
+  // The sliders run from 0 to 1 over the part of the plane that the map shows.
+  const fromPart = (part, index) => {
+    const [low, high] = maps[kind].range[index];
+    return low + part * (high - low);
+  };
+  const toPart = (value, index) => {
+    const [low, high] = maps[kind].range[index];
+    return (value - low) / (high - low);
+  };
+
+  const plane = planeMap({
+    classes: signs.classes,
+    labels: signs.labels,
+    groups: state.groups,
+    role: "map",
+    signal,
+    onMove: (h) => {
+      axes.forEach((control, index) => control.set(toPart(h[index], index)));
+      refresh(h);
+    },
+  });
+  const axes = [axis(0), axis(1)];
+
+  const refresh = latest(async (h) => {
+    const near = nearest(h, codeRows());
+    neighbour.show(images[near], `Sign with the nearest code: ${signWords(signs, near)}`);
+    neighbour.caption.textContent = `nearest code: ${signWords(signs, near)}`;
+    try {
+      const { image } = await figure.call(`${kind}-2-decoder`, { h: row(h) });
+      const like = signWords(signs, nearest(image.values, images));
+      decoded.show(image.values, `Decoded at h₁ = ${format(h[0])}, h₂ = ${format(h[1])}: most like ${like}`);
+      figure.say(`h₁ ${format(h[0])}, h₂ ${format(h[1])}: decoded picture most like ${like}; nearest code ${signWords(signs, near)}.`);
+    } catch (error) {
+      figure.fail(error);
+    }
+  });
+  const codeRows = () => {
+    const codes = planes[kind];
+    return Array.from({ length: codes.length / 2 }, (_, index) => codes.subarray(2 * index, 2 * index + 2));
+  };
+
+  const setKind = (next) => {
+    kind = next;
+    plane.setCodes(planes[kind], maps[kind].range);
+    if (source) mark(source);
+    plane.moveTo([0, 1].map((index) => fromPart(axes[index].value, index)));
+  };
+  const tabs = choice({
+    label: "Autoencoder",
+    options: kinds.map((entry) => [entry.kind, entry.name]),
+    value: kind,
+    role: "map-kind",
+    onChange: setKind,
+  });
+  const present = [...new Set(signs.labels)].sort((a, b) => signs.classes[a].localeCompare(signs.classes[b]));
+  const highlight = select({
+    label: signs.classes.length > 1 ? "Highlight" : "Class",
+    options: [[-1, "all scripts"], ...present.map((label) => [label, signs.classes[label]])],
+    value: -1,
+    role: "highlight",
+    onChange: (label) => plane.setHighlight(label < 0 ? null : label),
+  });
+
+  // The sign or drawing of the second part, as a cross on the map.
+  let source = null;
+  const mark = latest(async (next) => {
+    source = next;
+    if (next.index !== null) return plane.setMark(codeRows()[next.index]);
+    try {
+      const { h } = await figure.call(`${kind}-2-encoder`, { x: imageArray(next.values, size) });
+      plane.setMark(h.values);
+    } catch (error) {
+      figure.fail(error);
+    }
+  });
+
+  const element = node(
+    "div",
+    { class: "gl-map", role: "group", "aria-label": "The plane of two-number codes" },
+    node("div", { class: "gl-bar" }, kinds.length > 1 ? tabs.element : null, highlight.element),
+    node(
+      "div",
+      { class: "gl-plane" },
+      node("div", {}, plane.element),
+      node("div", { class: "gl-here" }, decoded.element, neighbour.element, ...axes.map((control) => control.element)),
+    ),
+  );
+  return {
+    element,
+    mark,
+    redraw: () => [plane, decoded, neighbour].forEach((view) => view.redraw()),
+    // Before the first call: the cursor on the opening sign's code, and that sign's reconstruction, which came with the state.
+    start() {
+      plane.setCodes(planes[kind], maps[kind].range);
+      const { sign, reconstructions } = state.initial;
+      const h = codeRows()[sign];
+      plane.place(h);
+      axes.forEach((control, index) => control.set(toPart(h[index], index)));
+      neighbour.show(images[sign], `Sign with the nearest code: ${signWords(signs, sign)}`);
+      neighbour.caption.textContent = `nearest code: ${signWords(signs, sign)}`;
+      decoded.show(decodeArray(reconstructions[kind]).values, `Decoded at the code of ${signWords(signs, sign)}`);
+    },
+  };
+}
+
+// ---- the bottleneck: one sign through codes of several sizes ---------------------------------------------------------------
+
+function bottleneckPart({ figure, state, images, signal, onSource }) {
+  const { signs, size, sizes, kinds, initial } = state;
+  const now = { index: initial.sign, values: images[initial.sign], size: sizes.indexOf(initial.size) };
+  const words = () => (now.index === null ? "your drawing" : signWords(signs, now.index));
+
+  const input = signView({ size, role: "input", caption: "x" });
+  const outputs = kinds.map(({ kind, name }) => ({
+    kind,
+    name,
+    view: signView({ size, role: `reconstruction-${kind}`, caption: name }),
+    error: node("output", { class: "gl-error-value", "data-role": `error-${kind}` }),
+  }));
+
+  function show(output, values) {
+    const error = squaredError(values, now.values);
+    output.view.show(values, `${output.name} copy of ${words()}, squared error ${format(error, 1)}`);
+    output.error.textContent = format(error, 1);
+    return error;
+  }
+
+  const refresh = latest(async () => {
+    const numbers = sizes[now.size];
+    input.show(now.values, `Input: ${words()}`);
+    input.caption.textContent = `x: ${words()}`;
+    const results = [];
+    try {
+      for (const output of outputs) {
+        const name = `${output.kind}-${numbers}`;
+        const { h } = await figure.call(`${name}-encoder`, { x: imageArray(now.values, size) });
+        const { image } = await figure.call(`${name}-decoder`, { h });
+        results.push(`${output.name}: squared error ${format(show(output, image.values), 1)}`);
+      }
+      figure.say(`${words()} through ${numbers} numbers. ${results.join(". ")}.`);
+    } catch (error) {
+      figure.fail(error);
+    }
+  });
+
+  const use = (index, values) => {
+    Object.assign(now, { index, values });
+    onSource({ index, values });
+    refresh();
+  };
+  const picker = signPicker({ signs, value: initial.sign, role: "sign", onChange: (index) => use(index, images[index]) });
+  const pad = drawingPad({ size, role: "pad", signal, onChange: (values) => use(null, values) });
+  const panels = { sign: node("div", { class: "gl-panel" }, picker.element), drawing: node("div", { class: "gl-panel" }, pad.element) };
+  panels.drawing.hidden = true;
+  const origin = choice({
+    label: "Squeeze",
+    options: [["sign", "a test sign"], ["drawing", "your drawing"]],
+    value: "sign",
+    role: "origin",
+    onChange: (key) => {
+      for (const [name, panel] of Object.entries(panels)) panel.hidden = name !== key;
+      if (key === "sign") picker.choose(picker.value);
+      else pad.clear();
+    },
+  });
+  const width = slider({
+    label: "Bottleneck",
+    min: 0,
+    max: sizes.length - 1,
+    step: 1,
+    value: now.size,
+    role: "bottleneck",
+    className: "gl-wide",
+    describe: (index) => `${sizes[index]} numbers`,
+    onInput: (index) => {
+      now.size = index;
+      refresh();
+    },
+  });
+
+  const element = node(
+    "div",
+    { class: "gl-squeeze", role: "group", "aria-label": "Bottleneck: one sign through codes of several sizes" },
+    origin.element,
+    ...Object.values(panels),
+    sizes.length > 1 ? width.element : null,
+    node(
+      "div",
+      { class: "gl-copies" },
+      input.element,
+      ...outputs.map(({ view, error }) => {
+        view.element.append(node("p", { class: "gl-value" }, "squared error ", error));
+        return view.element;
+      }),
+    ),
+  );
+  return {
+    element,
+    redraw: () => [input, pad, ...outputs.map(({ view }) => view)].forEach((view) => view.redraw()),
+    start() {
+      input.show(now.values, `Input: ${words()}`);
+      input.caption.textContent = `x: ${words()}`;
+      for (const output of outputs) show(output, decodeArray(initial.reconstructions[output.kind]).values);
+      onSource(now);
+    },
+  };
+}

@@ -95,6 +95,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         loss: Any = self.model.loss(batch, generator=generator)  # type: ignore[operator]
+        if loss.total.ndim:
+            raise ValueError(f"a loss's total must be a scalar, got shape {tuple(loss.total.shape)}: average it")
         return loss.total, {name: term.detach() for name, term in loss.terms.items() if name != "total"}
 
 
