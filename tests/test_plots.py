@@ -250,6 +250,7 @@ def test_image_grid_draws_ink_dark_on_light_in_reading_order():
     assert ax.get_title(loc="left") == "Title"
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("columns", [1, 4, 30])
 def test_image_grid_fits_the_text_column(columns, shown):
     plots.show(plots.image_grid(signs(30), columns=columns, row_labels=["label"] * -(-30 // columns)), "Noise.")
@@ -265,9 +266,12 @@ def test_image_grid_takes_numpy_and_cuts_what_is_out_of_range():
 
 def test_learning_curves_name_and_dash():
     fig = plots.learning_curves(
-        {"train": ([0, 1], [3.0, 2.0]), "validation": ([0, 1], [3.5, 2.5])}, ylabel="loss (nats)", log_x=True, log_y=True,
+        {"train": ([0, 1], [3.0, 2.0]), "validation": ([0, 1], [3.5, 2.5])},
+        ylabel="loss (nats)",
+        log_x=True,
+        log_y=True,
         title="Both fall",
-    )  # fmt: skip
+    )
     (ax,) = fig.axes
     assert [(line.get_label(), line.get_linestyle()) for line in ax.lines] == [("train", "-"), ("validation", "--")]
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_xscale()) == ("training step", "loss (nats)", "log")

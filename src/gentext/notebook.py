@@ -16,7 +16,6 @@ from IPython.display import display
 from gentext import plots
 from gentext._device import device
 
-
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # where Linux says how much time a container gets
 
 

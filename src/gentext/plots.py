@@ -234,7 +234,7 @@ def image_grid(
 
     room = 0.085 * max((len(label) for label in row_labels), default=0) if row_labels else 0.0
     across = min(max(WIDTH - room, WIDTH / 2), 0.75 * columns)  # inches for the images alone
-    down = across * canvas.shape[0] / canvas.shape[1]
+    down = max(across * canvas.shape[0] / canvas.shape[1], 0.25 * rows * bool(row_labels))  # a row holds its label
     fig, ax = plt.subplots(figsize=(across + room, down + 0.35 * bool(column_labels) + 0.4 * bool(title)))
     ax.imshow(canvas, interpolation="nearest", aspect="equal")
     ax.grid(False)
