@@ -67,7 +67,7 @@ def _affine(draws: Tensor, rotate: float, shear: float, scale: float, shift: flo
 def change_stroke(images: Tensor, amount: Tensor) -> Tensor:
     """Move the outlines of `images` (n, 1, height, width) outwards (`amount` (n,) > 0) or inwards (< 0).
 
-    Grey dilation and erosion with a plus of five pixels, mixed in by the size of `amount`; 1 moves them one pixel of 32.
+    Grey dilation and erosion with a plus of five pixels, mixed in by the size of `amount`; at 1 by one pixel of 32.
     """
     thick, thin = images, images
     for _ in range(max(1, round(images.shape[-1] / 32))):  # twice at 64 pixels: the same change to the eye

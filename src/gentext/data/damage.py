@@ -55,7 +55,7 @@ def erode(images: Tensor, amount: Tensor, generator: Generator | None) -> Tensor
     `amount` (n, 1, 1, 1); the same holds for the other kinds below.
     """
     soft = _blur(images, images.shape[-1] / 32)
-    wear = torch.sigmoid(1.5 * _smooth_field(images, 4, generator))  # (n, 1, H, W) in (0, 1): how hard each place was hit
+    wear = torch.sigmoid(1.5 * _smooth_field(images, 4, generator))  # (n, 1, H, W) in (0, 1)
     threshold = 1.1 * amount * wear
     worn = ((soft - threshold) / (1.05 - 0.75 * threshold)).clamp(0, 1)
     return torch.lerp(images, worn, (2 * amount).clamp(max=1))
@@ -63,12 +63,12 @@ def erode(images: Tensor, amount: Tensor, generator: Generator | None) -> Tensor
 
 def crack(images: Tensor, amount: Tensor, generator: Generator | None) -> Tensor:
     """Cracks: jagged lines across the picture that open one after the other and widen as `amount` grows."""
-    n, _, height, width = images.shape
+    n, width = len(images), images.shape[-1]
     y, x = _coordinates(images)  # each (H, W) in [-1, 1]
     angle, offset, thin = (part[..., None, None] for part in uniform((3, n, NUM_CRACKS), images, generator).unbind())
     cos, sin = torch.cos(math.pi * angle), torch.sin(math.pi * angle)  # (n, cracks, 1, 1)
     along, aside = x * cos + y * sin, y * cos - x * sin - 1.4 * (offset - 0.5)  # (n, cracks, H, W)
-    # A crack's path wanders: interpolate kinks of random size between knots along the line, straight pieces between them.
+    # A crack wanders off its line: by a random step at each of a few knots, and straight from knot to knot.
     knots = 12
     kinks = 0.09 * normal((n, NUM_CRACKS, knots + 1), images, generator)  # (n, cracks, knots + 1)
     place = ((along / 2**1.5 + 0.5) * knots).clamp(0, knots - 1e-3)
@@ -77,11 +77,11 @@ def crack(images: Tensor, amount: Tensor, generator: Generator | None) -> Tensor
     left, right = (kinks.gather(2, flat + step).view_as(place) for step in (0, 1))
     distance = (aside - torch.lerp(left, right, place - before)).abs()  # (n, cracks, H, W), in half sides
     order = torch.arange(NUM_CRACKS, device=images.device)[:, None, None]
-    opened = (amount * (NUM_CRACKS + 1) / 2 - order / 2).clamp(0, 1)  # the k-th crack starts at strength k / (cracks + 1)
+    opened = (amount * (NUM_CRACKS + 1) / 2 - order / 2).clamp(0, 1)  # crack k starts at strength k / (cracks + 1)
     half_width = 2 * CRACK_WIDTH * opened * (0.4 + 0.6 * thin)
     pixel = 2 / width
-    depth = ((half_width - distance) / pixel + 0.5).clamp(0, 1) * (opened > 0)  # (n, cracks, H, W), soft over one pixel
-    gap = (depth * (half_width / pixel).clamp(max=1)).amax(1, keepdim=True)  # hairlines narrower than a pixel are faint
+    depth = ((half_width - distance) / pixel + 0.5).clamp(0, 1)  # (n, cracks, H, W), soft over one pixel
+    gap = (depth * (half_width / pixel).clamp(max=1)).amax(1, keepdim=True)  # a hairline is faint, 0 at 0
     return torch.lerp(images, torch.full_like(images, CRACK_SHADE), gap)
 
 
@@ -92,11 +92,11 @@ def break_off(images: Tensor, amount: Tensor, generator: Generator | None) -> Te
     angle = 2 * math.pi * uniform((n, 1, 1, 1), images, generator)
     slope = x * torch.cos(angle) + y * torch.sin(angle)  # (n, 1, H, W): rises towards the side that breaks off
     rough = 0.3 * _smooth_field(images, 4, generator) + 0.12 * _smooth_field(images, 11, generator)
-    height_of = slope + rough
-    ranked = height_of.flatten(1).sort(dim=1).values  # (n, H * W)
+    surface = slope + rough
+    ranked = surface.flatten(1).sort(dim=1).values  # (n, H * W)
     keep = (1 - MAX_MISSING * amount.flatten()) * (height * width - 1)
     edge = ranked.gather(1, keep.round().long()[:, None])[..., None, None]  # (n, 1, 1, 1)
-    gone = ((height_of - edge) * width / 3).clamp(0, 1)  # soft over a pixel or two
+    gone = ((surface - edge) * width / 3).clamp(0, 1)  # soft over a pixel or two
     return images * (1 - gone)
 
 

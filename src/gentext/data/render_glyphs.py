@@ -43,7 +43,9 @@ class Outline:
     codepoint: int
     font: Path
     box: tuple[float, float, float, float]  # left, bottom, right, top
-    side: float  # the length that becomes INNER pixels, in the same unit: the longest side unless the sign is very small
+    side: (
+        float  # the length that becomes INNER pixels, in the same unit: the longest side unless the sign is very small
+    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,10 @@ def fill(outline: Outline, growth: float) -> Image.Image:
     points = (INNER * OVERSAMPLE - 2 * growth) / outline.side
     font = ImageFont.truetype(outline.font, points, layout_engine=ImageFont.Layout.BASIC)
     middle = SIZE * OVERSAMPLE / 2
-    origin = (middle - points * (left + right) / 2, middle + points * (bottom + top) / 2)  # the picture's y runs downwards
+    origin = (
+        middle - points * (left + right) / 2,
+        middle + points * (bottom + top) / 2,
+    )  # the picture's y runs downwards
     picture = Image.new("L", (SIZE * OVERSAMPLE, SIZE * OVERSAMPLE))
     pen = ImageDraw.Draw(picture)
     pen.text(origin, chr(outline.codepoint), fill=255, font=font, anchor="ls", stroke_width=growth)
@@ -106,7 +111,9 @@ def thickening(picture: Image.Image) -> float:
     around = np.asarray(picture.filter(ImageFilter.BoxBlur(4 * OVERSAMPLE)), dtype=np.float32) / 255
     crowding = np.average(around, weights=ink)  # how much ink a point of ink has around it
     lacking = (MIN_STROKE * OVERSAMPLE - stroke) / 2
-    room = stroke / 2 * (CROWDED / crowding - 1)  # growth by g makes strokes, and so the crowding, 1 + 2g / stroke times
+    room = (
+        stroke / 2 * (CROWDED / crowding - 1)
+    )  # growth by g makes strokes, and so the crowding, 1 + 2g / stroke times
     return max(0.0, round(float(min(lacking, room)), 1))
 
 
@@ -181,7 +188,9 @@ def main() -> None:
     """Command line: draw everything, write both files, say how much."""
     parser = argparse.ArgumentParser(description="Draw the glyph set from the Noto fonts.")
     parser.add_argument("--fonts", type=Path, default=FONTS, help="folder of the Noto fonts (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write (default: the package)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder to write (default: the package)"
+    )
     arguments = parser.parse_args()
     glyphs = render(arguments.fonts)
     write(glyphs, arguments.out)
