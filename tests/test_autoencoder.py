@@ -450,10 +450,11 @@ def test_principal_angles_agree_with_scipy(seed, d, p, q):
     a = torch.randn(d, p, generator=generator, dtype=torch.float64)
     b = torch.randn(d, q, generator=generator, dtype=torch.float64)
     angles = principal_angles(a, b)
-    np.testing.assert_allclose(angles, linalg.subspace_angles(a.numpy(), b.numpy()), atol=1e-9)
+    # Where p + q > d some angle is 0: SciPy finds it to the root of the rounding error, about 1e-8.
+    np.testing.assert_allclose(angles, linalg.subspace_angles(a.numpy(), b.numpy()), atol=1e-7)
     assert angles.shape == (min(p, q),)
     assert (angles.diff() <= 1e-12).all()
-    torch.testing.assert_close(angles, principal_angles(b, a), atol=1e-9, rtol=0)
+    torch.testing.assert_close(angles, principal_angles(b, a), atol=1e-7, rtol=0)
 
 
 @given(seed=st.integers(0, 10_000))
