@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gentext.data.augment import augment, binarise
 from gentext.data.damage import DAMAGE_KINDS, damage
-from gentext.data.digits import SOURCES, load_digits
 from gentext.data.downloads import DataUnavailable, folder
 from gentext.data.glyphs import load_glyphs
 from gentext.data.images import SPLITS, ImageSet
+from gentext.data.mnist import SOURCES, load_mnist
 
 NAMES: tuple[str, ...] = ("glyphs", *SOURCES)
 
@@ -31,7 +31,7 @@ def load(name: str, split: str = "train", size: int | None = None) -> ImageSet:
         raise ValueError(f"There is no split {split!r}; the splits are {', '.join(SPLITS)}.")
     if name == "glyphs":
         return load_glyphs(split, 32 if size is None else size)
-    return load_digits(name, split, 28 if size is None else size)
+    return load_mnist(name, split, 28 if size is None else size)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Files too large for the package: kept in one folder, checked at every use, downloaded when they are missing or damaged."""
+"""Files too large for the package: kept in one folder, checked at every use, downloaded when missing or damaged."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(name: str, sha256: str, addresses: Callable[[], Sequence[str]]) -> byte
     """The content of the file `name` (a path below `folder()`) whose SHA-256 checksum is `sha256` in hexadecimal.
 
     A file that is there and whole is only read: the folder may be read-only. One that is missing or damaged (a download
-    cut short, say) is fetched from one of `addresses()` and put in place in one step, so that no reader sees half a file.
+    cut short, say) is fetched from one of `addresses()` and put in place in one step: no reader sees half a file.
 
     Raises:
         DataUnavailable: the file cannot be had. What is in the folder stays as it was.

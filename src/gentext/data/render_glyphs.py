@@ -1,10 +1,12 @@
 """Draw the glyph set from the Noto fonts: `python -m gentext.data.render_glyphs`.
 
-Writes `glyphs.png`, one 4-bit grey sheet with 64 signs of 64x64 pixels in a row, and `glyphs.tsv`, one line for each sign
-in the order of the sheet. Needs Debian's fonts-noto-core and the packages fonttools and Pillow. Using the set needs no font.
+Writes `glyphs.png`, one 4-bit grey sheet with 64 signs of 64x64 pixels in a row, and `glyphs.tsv`, one line for each
+sign in the order of the sheet. Drawing needs Debian's fonts-noto-core and the packages fonttools and Pillow. Using the
+set needs no font.
 
-Each sign is drawn eight times too large, centred by its bounding box, and averaged down. Its longest side is 52 of the 64
-pixels. Strokes too thin to survive at 32 pixels are thickened, each sign by as much as it needs and its details allow.
+Each sign is drawn eight times too large, centred by its bounding box, and averaged down. Its longest side is 52 of the
+64 pixels. Strokes too thin to survive at 32 pixels are thickened, each sign by as much as it needs and its details
+allow.
 """
 
 from __future__ import annotations
@@ -104,7 +106,7 @@ def fill(outline: Outline, growth: float) -> Image.Image:
 
 
 def thickening(picture: Image.Image) -> float:
-    """How far to grow the outline of `picture`, in its pixels, so that strokes reach MIN_STROKE without closing gaps."""
+    """How far to grow the outline of `picture`, in its pixels, for strokes of MIN_STROKE that leave the gaps open."""
     ink = np.asarray(picture, dtype=np.float32) / 255
     down, across = np.gradient(ink)
     stroke = 2 * ink.sum() / np.hypot(down, across).sum()  # mean width: twice the area over the length of the outline
@@ -129,7 +131,7 @@ def draw(outline: Outline) -> np.ndarray:
 
 
 def render(fonts: Path = FONTS) -> list[Glyph]:
-    """Every sign of every script, in the order of `SCRIPTS` and of Unicode. Of signs that look the same, only the first.
+    """Every sign of every script, in the order of `SCRIPTS` and of Unicode. Of signs that look the same, the first.
 
     Scripts share shapes (a ring, a cross), and a picture under two labels would teach and test nonsense.
     """
@@ -152,9 +154,9 @@ def render(fonts: Path = FONTS) -> list[Glyph]:
 
 
 def assign_splits(codepoints: list[int]) -> list[str]:
-    """The split of each sign of one script: in the order of a hash of the code point, a tenth "test", a tenth "validation".
+    """The split of each sign of one script.
 
-    The hash makes the split a fact about the sign: no seed, no order of files, no library's shuffle can change it.
+    Sorted by a hash of the code point, the first tenth is "test" and the next tenth "validation". The hash makes the split a fact about the sign: no seed, no order of files, no library's shuffle can change it.
     """
     order = sorted(codepoints, key=lambda codepoint: hashlib.sha256(f"U+{codepoint:04X}".encode()).digest())
     held_out = max(1, round(HELD_OUT * len(order)))

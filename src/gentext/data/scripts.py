@@ -1,4 +1,4 @@
-"""The scripts of the glyph set: which Unicode signs belong to it, which Noto font draws them, what each sign is called."""
+"""The scripts of the glyph set: which signs of Unicode belong to them, which font draws them, what they are called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Script:
     font: str  # the font's file name without "-Regular.ttf"
 
 
-# Alphabetical. The position of a script is its label, so a new script goes to the end of a new edition, never into the middle.
+# Alphabetical. The position of a script is its label, so a later script goes to the end, never into the middle.
 SCRIPTS: tuple[Script, ...] = (
     Script("Anatolian hieroglyphs", "Anatolian hieroglyph", "ANATOLIAN HIEROGLYPH", "NotoSansAnatolianHieroglyphs"),
     Script("Avestan", "Avestan letter", "AVESTAN LETTER", "NotoSansAvestan"),
@@ -49,7 +49,7 @@ SCRIPTS: tuple[Script, ...] = (
     Script("Ugaritic", "Ugaritic letter", "UGARITIC LETTER", "NotoSansUgaritic"),
 )
 
-# The categories of Gardiner's sign list (A. H. Gardiner, Egyptian Grammar, 3rd ed. 1957), by the letters of a sign's number.
+# The categories of the sign list in A. H. Gardiner, Egyptian Grammar (3rd ed. 1957), by the letters of a sign's number.
 GARDINER: dict[str, str] = {
     "A": "man and his occupations",
     "B": "woman and her occupations",
@@ -88,7 +88,7 @@ _CATALOGUED = {"Anatolian hieroglyphs", "Egyptian hieroglyphs", "Linear A", "Lin
 def describe(script: Script, name: str) -> str:
     """Words for the sign of `script` whose Unicode name is `name`: "Egyptian hieroglyph A1, man and his occupations".
 
-    Catalogue numbers lose their leading zeros, everything else becomes lower case and keeps the order of the Unicode name.
+    Catalogue numbers lose their leading zeros. The rest becomes lower case and keeps the order of the Unicode name.
     """
     rest = name.removeprefix(script.prefix).lstrip("-").split()
     sign = script.sign

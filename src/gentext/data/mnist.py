@@ -50,7 +50,7 @@ SOURCES = {
 }
 
 
-def load_digits(name: str, split: str, size: int = 28) -> ImageSet:
+def load_mnist(name: str, split: str, size: int = 28) -> ImageSet:
     """The pictures of "mnist" or "fashion_mnist" at 28 pixels, or at 32 with two pixels of ground on every side.
 
     "train" is the first 55,000 of the training file, "validation" its last 5,000, "test" the test file.
@@ -75,7 +75,7 @@ def load_digits(name: str, split: str, size: int = 28) -> ImageSet:
 
 
 def _read(source: Source, file: str) -> Tensor:
-    """The array in one of the set's files. IDX: two zero bytes, type, rank, the sizes as big-endian 32-bit, the values."""
+    """The array in one of the set's files: two zero bytes, type, rank, the sizes in four bytes each, the values."""
     content = downloads.read(f"{source.name}/raw/{file}.gz", source.checksums[file], lambda: _addresses(source, file))
     array = gzip.decompress(content)
     rank = array[3]
