@@ -45,9 +45,7 @@ class Outline:
     codepoint: int
     font: Path
     box: tuple[float, float, float, float]  # left, bottom, right, top
-    side: (
-        float  # the length that becomes INNER pixels, in the same unit: the longest side unless the sign is very small
-    )
+    side: float  # what becomes INNER pixels, same unit: the box's longest side, unless the sign is very small
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,8 @@ def render(fonts: Path = FONTS) -> list[Glyph]:
 def assign_splits(codepoints: list[int]) -> list[str]:
     """The split of each sign of one script.
 
-    Sorted by a hash of the code point, the first tenth is "test" and the next tenth "validation". The hash makes the split a fact about the sign: no seed, no order of files, no library's shuffle can change it.
+    Sorted by a hash of the code point, the first tenth is "test" and the next tenth "validation". The hash makes the
+    split a fact about the signs: no seed, no order of files, no library's shuffle can change it.
     """
     order = sorted(codepoints, key=lambda codepoint: hashlib.sha256(f"U+{codepoint:04X}".encode()).digest())
     held_out = max(1, round(HELD_OUT * len(order)))
