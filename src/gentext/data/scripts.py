@@ -81,7 +81,7 @@ GARDINER: dict[str, str] = {
     "AA": "unclassified",
 }
 
-_CATALOGUE = re.compile(r"([A-Z]+)0*(\d+)([A-Z]*)")  # A014A, AB001, B102F
+_CATALOGUE = re.compile(r"([A-Z]+)0*(\d+)([A-Z]*(?:-[A-Z]+)?)")  # A014A, AB001, B105F, A404-VAS
 _CATALOGUED = {"Anatolian hieroglyphs", "Egyptian hieroglyphs", "Linear A", "Linear B"}
 
 
@@ -99,13 +99,15 @@ def describe(script: Script, name: str) -> str:
         sign, rest = "Cuneiform number", rest[2:]
     elif rest[0] in {"SIGN", "LETTER"}:
         rest = rest[1:]
-    number = _CATALOGUE.fullmatch(rest[0]) if rest and script.name in _CATALOGUED else None
+    numbers = [_CATALOGUE.fullmatch(word) for word in rest] if script.name in _CATALOGUED else []
+    number = next(filter(None, numbers), None)
     if number is None:
         return f"{sign} {' '.join(rest).lower()}".strip()
+    rest.remove(number.string)
     letters, digits, variant = number.groups()
     words = [f"{sign} {letters.capitalize() if letters == 'AA' else letters}{digits}{variant.lower()}"]
     if script.name == "Egyptian hieroglyphs":
         words.append(GARDINER[letters])
-    if rest[1:]:
-        words.append(" ".join(rest[1:]).lower())
+    if rest:
+        words.append(" ".join(rest).lower())
     return ", ".join(words)
