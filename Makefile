@@ -79,7 +79,7 @@ $(LIVE)/.stamp: book/vendor/.stamp $(shell find src/gentext -name __pycache__ -p
 
 $(HTML)/.stamp: $(LIVE)/.stamp $(SOURCES)
 	$(say) "building the book; a warning is an error"
-	@$(BIN)/jupyter-book build . -W --keep-going
+	@$(BIN)/jupyter-book build book --config _config.yml --toc "$(CURDIR)/_toc.yml" --path-output . -W --keep-going
 	@touch $@
 
 book: $(HTML)/.stamp
