@@ -81,7 +81,7 @@ GARDINER: dict[str, str] = {
     "AA": "unclassified",
 }
 
-_CATALOGUE = re.compile(r"([A-Z]+)0*(\d+)([A-Z]*(?:-[A-Z]+)?)")  # A014A, AB001, B105F, A404-VAS
+_CATALOGUE = re.compile(r"([A-Z]+)0*(\d+)([A-Z]*(?:-[A-Z0-9]+)?)")  # A014A, AB001, B105F, A404-VAS
 _CATALOGUED = {"Anatolian hieroglyphs", "Egyptian hieroglyphs", "Linear A", "Linear B"}
 
 
