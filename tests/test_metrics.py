@@ -233,8 +233,6 @@ def test_active_units_counts_latents_that_move_with_x():
 
 @pytest.fixture
 def classifier():
-    if "glyph-classifier" not in zoo.names():
-        pytest.skip("the zoo has no glyph-classifier yet")
     return zoo.load("glyph-classifier")
 
 
