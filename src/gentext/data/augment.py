@@ -41,6 +41,8 @@ def augment(
     for name, value in (("rotate", rotate), ("shear", shear), ("scale", scale), ("shift", shift), ("stroke", stroke)):
         if not value >= 0:
             raise ValueError(f"{name} must be 0 or more, not {value}.")
+    if len(images) == 0:
+        return images.clone()  # affine_grid refuses an empty batch
     draws = 2 * uniform((6, len(images)), images, generator) - 1  # (6, n) in [-1, 1)
     if rotate == shear == scale == shift == 0:
         moved = images.clone()

@@ -46,13 +46,15 @@ class ImageSet:
     def subset(self, indices: Tensor | Iterable[int]) -> ImageSet:
         """The pictures at `indices` (n,), integers or a boolean mask over the set, in that order.
 
-        Raises ValueError for an index outside the set or a mask of another length.
+        Raises ValueError for an index outside the set, a mask of another length, or numbers that are neither.
         """
         index = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), device=self.labels.device)
         if index.dtype == torch.bool:
             if index.shape != self.labels.shape:
                 raise ValueError(f"A mask over this set needs {len(self)} entries, not {tuple(index.shape)}.")
             index = index.nonzero()[:, 0]
+        elif index.numel() and (index.is_floating_point() or index.is_complex()):
+            raise ValueError(f"Indices must be integers or a boolean mask, not {index.dtype}.")
         index = index.long().reshape(-1)
         if len(index) and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
             raise ValueError(f"Indices must lie between 0 and {len(self) - 1}.")
