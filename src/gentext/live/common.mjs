@@ -67,7 +67,11 @@ export function node(tag, attributes = {}, ...children) {
 let lastId = 0;
 export const uniqueId = (stem) => `gl-${stem}-${++lastId}`;
 
-export const titleCase = (name) => name.toLowerCase().replace(/(^|\s)\S/g, (letter) => letter.toUpperCase());
+// "EGYPTIAN HIEROGLYPH A001A" as "Egyptian Hieroglyph A001A": words with a number in them are signs' codes.
+export const titleCase = (name) =>
+  name.replace(/\S+/g, (word) => (/\d/.test(word) ? word : word[0] + word.slice(1).toLowerCase()));
+
+export const subscript = (number) => String(number).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
 
 // A number for a person: three significant digits, a real minus sign.
 export function format(value, digits = 2) {
@@ -106,15 +110,21 @@ function setState(el, state) {
 }
 
 // The root element of a figure, with a line for progress and errors and a voice for screen readers, and `call`.
-export function createFigure({ model, el, signal, name }) {
+// It lives until anywidget's `signal` says stop or, where the front end is too old to have one, until `close` is called:
+// `render` returns it.
+export function createFigure({ model, el, signal: outer, name }) {
+  const life = new AbortController();
+  outer?.addEventListener("abort", () => life.abort());
+  const { signal } = life;
   const status = node("p", { class: "gl-status", role: "status" });
   const voice = node("p", { class: "gl-hidden", "aria-live": "polite" });
   const root = node("div", { class: "gl", "data-figure": name });
   el.replaceChildren(root);
   setState(el, "ready");
-  const figure = {
+  return {
     root,
     signal,
+    close: () => life.abort(),
     call: caller({ model, el, signal, status }),
     fail(error) {
       status.textContent = error.message ?? String(error);
@@ -130,13 +140,12 @@ export function createFigure({ model, el, signal, name }) {
       }
       const query = matchMedia("(prefers-color-scheme: dark)");
       query.addEventListener("change", redraw, { signal });
-      signal?.addEventListener("abort", () => observer.disconnect());
+      signal.addEventListener("abort", () => observer.disconnect());
     },
     build(...children) {
       root.replaceChildren(...children.filter(Boolean), status, voice);
     },
   };
-  return figure;
 }
 
 // `call(network, { name: { shape, values } })` -> Promise of the outputs in the same form.
@@ -158,7 +167,7 @@ function caller({ model, el, signal, status }) {
     else asked.reject(new Error(message.message));
   };
   model.on("msg:custom", onMessage);
-  signal?.addEventListener("abort", () => model.off("msg:custom", onMessage));
+  signal.addEventListener("abort", () => model.off("msg:custom", onMessage));
 
   return async function call(network, inputs) {
     const id = ++lastCall;
@@ -192,7 +201,7 @@ function caller({ model, el, signal, status }) {
 // Tell a screen reader what changed, once things have come to rest: a drag must not chatter.
 function speaker(voice, signal) {
   let timer;
-  signal?.addEventListener("abort", () => clearTimeout(timer));
+  signal.addEventListener("abort", () => clearTimeout(timer));
   return (text) => {
     clearTimeout(timer);
     timer = setTimeout(() => (voice.textContent = text), 700);

@@ -31,7 +31,7 @@ export function signView({ size, role, caption = "", large = false }) {
 
 // Paint ink values in [0, 1] in the style sheet's ink colour; the ground shines through. One pixel each: the picture
 // is as coarse as the network's output is.
-function drawSign(canvas, values, size) {
+export function drawSign(canvas, values, size) {
   const [red, green, blue] = colour(canvas, "--gl-ink");
   const context = canvas.getContext("2d");
   const image = context.createImageData(size, size);
@@ -50,11 +50,15 @@ export function colour(element, property) {
 // ---- sliders, choices, buttons --------------------------------------------------------------------------------------
 
 // A slider with its label and its value in words: { element, input, output }.
-export function slider({ label, min, max, step, value, role, onInput, describe, className = "" }) {
+// marks: how many equal parts to mark on the track. ticks: words under those marks.
+export function slider({ label, min, max, step, value, role, onInput, describe, marks, ticks = [], className = "" }) {
   const id = uniqueId("slider");
   const input = node("input", { type: "range", id, min, max, step, value, "data-role": role });
   const output = node("output", { for: id });
-  const element = node("div", { class: `gl-slider ${className}` }, node("label", { for: id }, label), input, output);
+  if (marks) input.style.setProperty("--gl-parts", marks);
+  const words = ticks.length ? node("span", { class: "gl-ticks", "aria-hidden": "true" }) : null;
+  words?.append(...ticks.map((tick) => node("span", {}, tick)));
+  const element = node("div", { class: `gl-slider ${className}` }, node("label", { for: id }, label), input, output, words);
   const control = {
     element,
     input,
@@ -96,6 +100,13 @@ export function choice({ label, options, value, role, onChange }) {
       return inputs.find((input) => input.checked).value;
     },
   };
+}
+
+export function checkbox({ label, role, onChange }) {
+  const id = uniqueId("check");
+  const input = node("input", { type: "checkbox", id, "data-role": role });
+  input.addEventListener("change", () => onChange(input.checked));
+  return { element: node("div", { class: "gl-check" }, input, node("label", { for: id }, label)), input };
 }
 
 export function button(text, onClick, attributes = {}) {

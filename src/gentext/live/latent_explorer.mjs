@@ -1,8 +1,8 @@
 // The latent explorer (chapter 5): a slider for each latent of a VAE; encode a sign or a drawing; walk between two
 // signs; change β. `latent_explorer.py` says what is in the state.
 
-import { createFigure, decodeArray, format, latest, nearest, node, row, squaredError, unpackImages } from "./common.mjs";
-import { button, choice, select, signPicker, signView, signWords, slider } from "./controls.mjs";
+import { createFigure, decodeArray, format, latest, nearest, node, row, squaredError, subscript, unpackImages } from "./common.mjs";
+import { button, choice, select, signPicker, signName, signView, signWords, slider } from "./controls.mjs";
 import { drawingPad } from "./pad.mjs";
 
 const DEAD = 0.01; // nats; a latent that says less about a sign says nothing
@@ -20,7 +20,7 @@ async function render({ model, el, signal }) {
     model: initial.model,
     z: decodeArray(initial.mean).values,
     label: signs.labels[initial.sign], // what a conditional model is asked to draw
-    source: { images: [images[initial.sign]], labels: [signs.labels[initial.sign]], words: signWords(signs, initial.sign) },
+    source: null, // { images, labels, words, caption } of what is encoded: one sign, one drawing, or two signs
     posteriors: [{ mean: decodeArray(initial.mean).values, logVar: decodeArray(initial.log_var).values }],
     mix: 0, // 0 is the first source image, 1 the second
     stale: false, // the source or the model has changed, so the code must be computed again
@@ -31,6 +31,7 @@ async function render({ model, el, signal }) {
 
   const decoded = signView({ size, role: "decoded", caption: "decoded", large: true });
   const source = signView({ size, role: "source", caption: "encoded" });
+  const ends = ["from", "to"].map((name) => signView({ size, role: `${name}-picture`, caption: name }));
   const summary = node("p", { class: "gl-summary", "data-role": "summary" });
 
   // ---- one slider for each latent, those that carry most first -----------------------------------------------------------
@@ -43,6 +44,7 @@ async function render({ model, el, signal }) {
       max: range,
       step: 0.05,
       value: 0,
+      marks: 2 * range, // one mark for each standard deviation
       role: "latent",
       describe: (value) => format(value),
       onInput: (value) => {
@@ -71,7 +73,7 @@ async function render({ model, el, signal }) {
     sliders.forEach(({ control, information }, position) => {
       const index = order[position];
       const value = now.z[index];
-      control.element.firstChild.textContent = `z${index + 1}`;
+      control.element.firstChild.textContent = `z${subscript(index + 1)}`;
       control.input.value = value; // the thumb stops at the end of the range, the number does not
       control.output.textContent = format(value);
       control.input.setAttribute("aria-valuetext", `${format(value)} standard deviations, KL ${format(kl[index])} nats`);
@@ -81,7 +83,7 @@ async function render({ model, el, signal }) {
     });
     const total = kl.reduce((sum, value) => sum + value, 0);
     const alive = kl.filter((value) => value >= DEAD).length;
-    heading.textContent = now.source ? "KL of the encoded, nats" : "KL, mean of test signs, nats";
+    heading.textContent = now.source ? "KL of what is encoded, nats" : "KL, mean over test signs, nats";
     return `KL ${format(total, 1)} nats; ${alive} of ${latents} latents alive`;
   }
 
@@ -95,14 +97,18 @@ async function render({ model, el, signal }) {
   }
 
   function showSource() {
+    source.element.hidden = now.source?.images.length === 2; // the two ends stand beside the walk's slider
     if (!now.source) {
       source.clear("Nothing is encoded");
       source.caption.textContent = "nothing encoded";
       return;
     }
-    const nearer = now.source.images[now.mix < 0.5 ? 0 : now.source.images.length - 1];
-    source.show(nearer, `Encoded: ${now.source.words}`);
-    source.caption.textContent = now.source.words;
+    if (now.source.images.length === 2) {
+      ends.forEach((view, index) => view.show(now.source.images[index], `Encoded: ${signWords(signs, now.source.indices[index])}`));
+      return;
+    }
+    source.show(now.source.images[0], `Encoded: ${now.source.words}`);
+    source.caption.textContent = now.source.caption;
   }
 
   // ---- the networks -----------------------------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ async function render({ model, el, signal }) {
     "div",
     { class: "gl-buttons" },
     button("Random", () => setCode(Float32Array.from({ length: latents }, normal)), { "data-role": "random" }),
-    button("Reset to 0", () => setCode(new Float32Array(latents)), { "data-role": "reset" }),
+    button("Reset", () => setCode(new Float32Array(latents)), { "data-role": "reset" }),
   );
 
   const isBeta = models.every(({ name }) => name.startsWith("β = "));
@@ -172,6 +178,8 @@ async function render({ model, el, signal }) {
     value: now.model,
     role: "beta",
     className: "gl-wide",
+    marks: models.length - 1,
+    ticks: models.map(({ name }) => (isBeta ? name.slice(4) : name)),
     describe: (value) => (isBeta ? models[value].name.slice(4) : models[value].name),
     onInput: (value) => {
       now.model = value;
@@ -201,15 +209,16 @@ async function render({ model, el, signal }) {
     images: chosen.map((index) => images[index]),
     labels: chosen.map((index) => signs.labels[index]),
     words: chosen.map((index) => signWords(signs, index)).join(" and "),
+    caption: signName(signs, chosen[0]),
+    indices: chosen,
   });
   const one = signPicker({ signs, value: initial.sign, role: "sign", onChange: (index) => encodeFrom(sourceOf(index)) });
 
   const pad = drawingPad({
     size,
     role: "pad",
-    signal,
     onChange: (values, empty) =>
-      encodeFrom(empty ? null : { images: [values], labels: [now.label], words: "your drawing, centred and scaled" }),
+      encodeFrom(empty ? null : { images: [values], labels: [now.label], words: "your drawing", caption: "your drawing, centred" }),
   });
 
   const encodeBoth = () => encodeFrom(sourceOf(from.value, to.value));
@@ -258,16 +267,22 @@ async function render({ model, el, signal }) {
     play.textContent = "Play";
     play.setAttribute("aria-pressed", "false");
   }
-  signal?.addEventListener("abort", pause);
+  figure.signal.addEventListener("abort", pause);
 
   const panels = {
     sign: node("div", { class: "gl-panel" }, one.element),
     drawing: node("div", { class: "gl-panel" }, pad.element),
-    two: node("div", { class: "gl-panel" }, from.element, to.element, node("div", { class: "gl-walk" }, path.element, play)),
+    two: node(
+      "div",
+      { class: "gl-panel gl-ends" },
+      node("div", {}, ends[0].element, from.element),
+      node("div", {}, ends[1].element, to.element),
+      node("div", { class: "gl-walk" }, path.element, play),
+    ),
   };
   const origin = choice({
     label: "Encode",
-    options: [["sign", "a test sign"], ["drawing", "your drawing"], ["two", "two signs, and walk between"]],
+    options: [["sign", "a test sign"], ["drawing", "your drawing"], ["two", "between two signs"]],
     value: "sign",
     role: "origin",
     onChange: (key) => {
@@ -301,15 +316,17 @@ async function render({ model, el, signal }) {
         node("p", { class: "gl-heading" }, node("span", {}, `latent, −${range}σ to +${range}σ`), heading),
         rows,
         all,
+        summary,
+        models.length > 1 ? beta.element : null,
+        classes.length ? drawAs.element : null,
       ),
     ),
-    summary,
-    models.length > 1 ? beta.element : null,
-    classes.length ? drawAs.element : null,
     origin.element,
     ...Object.values(panels),
   );
   figure.onTheme(() => [decoded, source, pad].forEach((view) => view.redraw()));
+  now.source = sourceOf(initial.sign);
   showSource();
   showImage(decodeArray(initial.image).values);
+  return figure.close;
 }

@@ -9,8 +9,8 @@ const FILL = 26 / 32; // the data's signs fill this much of their frame
 const PEN = 1.3 / 32; // half a stroke's width, as a part of the frame
 const LARGEST_ZOOM = 3; // a small scribble is not blown up further than that
 
-// { element, clear() }; calls onChange(values: Float32Array of size × size with ink in [0, 1], empty: boolean).
-export function drawingPad({ size, role, onChange, signal }) {
+// { element, clear(), redraw() }; calls onChange(values: Float32Array of size × size with ink in [0, 1], empty: boolean).
+export function drawingPad({ size, role, onChange }) {
   const help = uniqueId("help");
   const canvas = node("canvas", {
     width: RESOLUTION,

@@ -1,17 +1,18 @@
 // A map of codes in the plane on a canvas: points coloured by class, a cursor to move by mouse, finger or arrow keys.
 
 import { format, node } from "./common.mjs";
-import { colour } from "./controls.mjs";
+import { colour, drawSign } from "./controls.mjs";
 
 const MARGIN = 26; // CSS pixels for the numbers along the axes
 const STEP = 1 / 50; // of the plane's width, for one press of an arrow key; five times that with Shift
 
-// { element, setCodes(Float32Array of n × 2, [[low, high], [low, high]]), place(h), moveTo(h), setMark(h), setHighlight(label) }
+// { element, setCodes(Float32Array of n × 2, [[low, high], [low, high]]), place(h), moveTo(h), setMark(h),
+//   setHighlight(label), setGround({ images, columns, rows, size } or null) }
 export function planeMap({ classes, labels, groups, role, signal, onMove }) {
   const canvas = node("canvas", { tabindex: 0, role: "application", class: "gl-canvas", "data-role": role });
   const legend = node("p", { class: "gl-legend" });
   const element = node("div", {}, canvas, legend);
-  const now = { codes: new Float32Array(), range: [[0, 1], [0, 1]], cursor: [0.5, 0.5], mark: null, highlight: null };
+  const now = { codes: new Float32Array(), range: [[0, 1], [0, 1]], cursor: [0.5, 0.5], mark: null, highlight: null, ground: null };
 
   // ---- plane <-> canvas, in CSS pixels ------------------------------------------------------------------------------------
 
@@ -76,6 +77,14 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
     const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
     drawAxes(context);
+    if (now.ground) drawGround(context);
+    else drawPoints(context);
+    context.strokeStyle = `rgb(${colour(canvas, now.ground ? "--gl-accent" : "--gl-text")})`;
+    if (now.mark) cross(context, toCanvas(now.mark));
+    ring(context, toCanvas(now.cursor));
+  }
+
+  function drawPoints(context) {
     // Others first, then the coloured, then the highlighted, so that what matters lies on top.
     const rank = (label) => (label === now.highlight ? 2 : groups.includes(label) ? 1 : 0);
     const order = labels.map((_, index) => index).sort((a, b) => rank(labels[a]) - rank(labels[b]));
@@ -87,9 +96,20 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
       dot(context, toCanvas(now.codes.subarray(2 * index, 2 * index + 2)), now.highlight === labels[index] ? 4.5 : 3);
     }
     context.globalAlpha = 1;
-    context.strokeStyle = `rgb(${colour(canvas, "--gl-text")})`;
-    if (now.mark) cross(context, toCanvas(now.mark));
-    ring(context, toCanvas(now.cursor));
+  }
+
+  // What the decoder draws all over the plane: a sheet of small signs, those that have come so far.
+  function drawGround(context) {
+    const { images, columns, rows, size } = now.ground;
+    const [width, height] = [side() / columns, side() / rows];
+    const tile = node("canvas", { width: size, height: size });
+    canvas.after(tile); // only in the page does it know the style sheet's colours
+    context.imageSmoothingEnabled = false;
+    images.forEach((values, index) => {
+      drawSign(tile, values, size);
+      context.drawImage(tile, MARGIN + (index % columns) * width, Math.floor(index / columns) * height, width, height);
+    });
+    tile.remove();
   }
 
   function drawAxes(context) {
@@ -122,7 +142,7 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
 
   const observer = new ResizeObserver(redraw);
   observer.observe(canvas);
-  signal?.addEventListener("abort", () => observer.disconnect());
+  signal.addEventListener("abort", () => observer.disconnect());
   return {
     element,
     place,
@@ -133,6 +153,10 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
     },
     setMark(h) {
       now.mark = h;
+      redraw();
+    },
+    setGround(ground) {
+      now.ground = ground;
       redraw();
     },
     setHighlight(label) {

@@ -22,15 +22,13 @@ async function download(url, progress) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-async function startRuntime(tell) {
+// The runtime fetches its own WebAssembly when the first session starts, so that the browser compiles while it loads
+// and keeps the result for the next page.
+async function startRuntime() {
   if (typeof WebAssembly !== "object") throw new Error("This browser has no WebAssembly, which runs the networks.");
-  const [ort, binary] = await Promise.all([
-    import(new URL("ort.wasm.min.mjs", ORT).href),
-    download(new URL("ort-wasm-simd-threaded.wasm", ORT), (bytes) => tell(`Loading the runtime: ${megabytes(bytes)}`)),
-  ]);
+  const ort = await import(new URL("ort.wasm.min.mjs", ORT).href);
   ort.env.wasm.numThreads = 1; // more would need a cross-origin isolated page
   ort.env.wasm.wasmPaths = ORT.href;
-  ort.env.wasm.wasmBinary = binary.buffer;
   return ort;
 }
 
@@ -43,7 +41,7 @@ export function openNetworks(base, sizes, tell) {
   const sessions = new Map(); // name -> Promise of a session
 
   async function open(name) {
-    runtime ??= startRuntime(tell).catch((error) => {
+    runtime ??= startRuntime().catch((error) => {
       runtime = null; // the next touch tries again
       throw error;
     });
@@ -52,7 +50,7 @@ export function openNetworks(base, sizes, tell) {
       runtime,
       download(new URL(`${name}.onnx`, base), (so_far) => tell(`Loading a network: ${megabytes(so_far)} of ${total}`)),
     ]);
-    tell("Starting the network");
+    tell("Starting the runtime (14 MB, once)");
     return { ort, session: await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }) };
   }
 
