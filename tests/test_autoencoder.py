@@ -103,6 +103,12 @@ def test_squared_error_is_a_distance_squared(seed, rows):
     assert torch.equal(squared_error(a, a), torch.zeros(rows))
 
 
+@pytest.mark.parametrize("options", [{"network": "conv"}, {"network": "mlp"}, {"network": "mlp", "tied": True}])
+def test_a_decoder_starts_pale(options):
+    drawn = build(**options).decode(torch.zeros(1, 3))
+    assert 0.1 < drawn.mean() < 0.25
+
+
 def test_images_are_encoded_one_by_one_whatever_the_batch():
     for options in VARIANTS[:5]:
         model, x = build(**options), pictures()

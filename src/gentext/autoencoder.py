@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from gentext.data import DAMAGE_KINDS, damage
 from gentext.nn import ConvDecoder, ConvEncoder, Loss, check_codes, check_images, mlp
 
+FIRST_INK = 0.15  # the grey of a decoder's first drawings: about the share of ink in a sign
+
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
@@ -89,6 +91,10 @@ class Autoencoder(nn.Module):
         else:
             self.encoder = mlp(sizes)
             self.decoder = TransposedMLP(self.encoder) if config.tied else mlp(sizes[::-1])
+        if config.network != "linear":
+            # Begun at mid-grey, the first steps bleach every pixel at once, some so hard that the sigmoid is flat there
+            # and learns no more: the decoder draws blank paper for ever.
+            nn.init.constant_(list(self.decoder.parameters())[-1], math.log(FIRST_INK / (1 - FIRST_INK)))
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes h (n, latent_dim) of images x (n, channels, image_size, image_size)."""
