@@ -1,7 +1,7 @@
 """A model that trains in milliseconds and has one of everything a checkpoint must not lose, and what tests do with it.
 
 Run as a script it trains in a process of its own, for the tests that kill it, interrupt it or start two of it:
-`python train_toy.py OUT [--steps N] [--directory DIR] [--wait-at STEP] [--die-writing STEP]`.
+see `--help`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ToyConfig:
 
 
 class Toy(nn.Module):
-    """Removes noise from vectors (n, SIZE). Its loss draws, its weights are tied; dropout and running averages if asked."""
+    """Denoises vectors (n, SIZE). Its loss draws, its weights are tied; with dropout and batch norm if asked."""
 
     def __init__(self, config: ToyConfig) -> None:
         super().__init__()
@@ -131,7 +131,6 @@ def main() -> None:
     parser.add_argument(
         "--plain", action="store_true", help="no dropout, no batch norm: equal in any number of processes"
     )
-    parser.add_argument("--batch-size", type=int, default=12)
     arguments = parser.parse_args()
 
     def on_step(step: int) -> None:
@@ -154,7 +153,7 @@ def main() -> None:
 
         os.replace = die
     settings = {} if arguments.plain else None
-    result = train_toy(arguments.directory, arguments.steps, on_step, settings, batch_size=arguments.batch_size)
+    result = train_toy(arguments.directory, arguments.steps, on_step, settings)
     if int(os.environ.get("RANK", "0")) == 0:
         save_file({name: tensor.contiguous() for name, tensor in outcome(result).items()}, arguments.out)
     print(f"interrupted={result.interrupted} steps={result.steps}", flush=True)

@@ -120,7 +120,7 @@ class Loop:
             )
         self.accelerator = Accelerator(device_placement=False, mixed_precision="no")
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
-        if self.world > 1 and str(self.accelerator.distributed_type.value) not in ("MULTI_CPU", "MULTI_GPU"):
+        if self.world > 1 and self.accelerator.distributed_type.value not in ("MULTI_CPU", "MULTI_GPU"):
             raise ValueError("fit runs in one process or data-parallel (DDP); start it without FSDP, DeepSpeed or TPU")
         if config.batch_size % self.world:
             raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {self.world} processes")
@@ -368,6 +368,7 @@ def identity(model: nn.Module, train: TensorData, validation: TensorData | None,
         "fit": {name: value for name, value in asdict(config).items() if name != "checkpoint_every"},
         "model": type(model).__name__,
         "config": asdict(settings) if is_dataclass(settings) and not isinstance(settings, type) else {},
+        "trained weights": {name: list(p.shape) for name, p in model.named_parameters() if p.requires_grad},
         "train data": train.shapes(),
         "validation data": validation.shapes() if validation is not None else None,
     }

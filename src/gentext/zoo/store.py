@@ -129,8 +129,8 @@ def load_state(model: nn.Module, tensors: dict[str, Tensor], source: str) -> Non
     state = unique_state(model)
     missing, unknown = sorted(set(state) - set(tensors)), sorted(set(tensors) - set(state))
     if missing or unknown:
-        parts = [f"lacks {missing[0]!r}"] * bool(missing) + [f"has {unknown[0]!r}, which is not in it"] * bool(unknown)
-        raise ValueError(f"{source} does not fit the model {type(model).__name__}: it {' and '.join(parts)}")
+        what = f"lacks {missing[0]!r}" if missing else f"has {unknown[0]!r}, which the model has not"
+        raise ValueError(f"{source} does not fit the model {type(model).__name__}: it {what}")
     for name, tensor in state.items():
         if tensor.shape != tensors[name].shape:
             raise ValueError(
