@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from gentext import data, zoo
 from gentext.autoencoder import Autoencoder, AutoencoderConfig, squared_error
+from gentext.metrics import active_units
 from gentext.nn import ClassifierConfig, GlyphClassifier
 from gentext.train.config import FitConfig
 from gentext.train.recipe import Metrics, Recipe, get, names, recipe
@@ -135,11 +136,15 @@ def autoencoder_recipe(name: str, summary: str, config: AutoencoderConfig, fit: 
 
 
 def convolutional_autoencoder(latent_dim: int) -> Recipe:
+    # Two or four numbers are soon spent on telling training signs apart; a short run keeps to what signs share.
+    num_steps = 3000 if latent_dim <= 4 else 5000
     return autoencoder_recipe(
         f"ae-glyphs-{latent_dim}",
         f"Convolutional autoencoder of signs with {latent_dim} numbers in its code.",
         AutoencoderConfig(network="conv", width=16, latent_dim=latent_dim),
-        FitConfig(num_steps=5000, batch_size=64, learning_rate=2e-3, clip_norm=50.0, ema_decay=0.998),
+        FitConfig(
+            num_steps=num_steps, batch_size=64, learning_rate=2e-3, weight_decay=0.05, clip_norm=50.0, ema_decay=0.998
+        ),
     )
 
 
@@ -147,8 +152,8 @@ def linear_autoencoder(latent_dim: int) -> Recipe:
     return autoencoder_recipe(
         f"linear-ae-glyphs-{latent_dim}",
         f"Linear autoencoder of signs with {latent_dim} numbers in its code: PCA by gradient descent.",
-        AutoencoderConfig(network="linear", latent_dim=latent_dim),
-        FitConfig(num_steps=6000, batch_size=256, learning_rate=2e-3, clip_norm=None, ema_decay=0.99),
+        AutoencoderConfig(network="linear", latent_dim=latent_dim, tied=True),
+        FitConfig(num_steps=5000, batch_size=256, learning_rate=5e-3, clip_norm=None, ema_decay=0.99),
     )
 
 
@@ -162,8 +167,10 @@ def denoising_autoencoder() -> Recipe:
     return autoencoder_recipe(
         "denoising-ae-glyphs",
         "Convolutional autoencoder that sees damaged signs and must give back whole ones.",
-        AutoencoderConfig(network="conv", width=16, latent_dim=64, corruption=data.DAMAGE_KINDS),
-        FitConfig(num_steps=5000, batch_size=64, learning_rate=2e-3, clip_norm=50.0, ema_decay=0.998),
+        AutoencoderConfig(network="conv", width=16, latent_dim=256, corruption=data.DAMAGE_KINDS),
+        FitConfig(
+            num_steps=5000, batch_size=64, learning_rate=2e-3, weight_decay=0.05, clip_norm=50.0, ema_decay=0.998
+        ),
     )
 
 
@@ -172,8 +179,6 @@ def denoising_autoencoder() -> Recipe:
 
 def measure_bound(model: nn.Module, images: Tensor, labels: Tensor, tolerance: float) -> Metrics:
     """−ELBO, its two parts and the number of active units on test images, with fixed noise."""
-    from gentext.metrics import active_units
-
     assert isinstance(model, VAE)
     device = next(model.parameters()).device
     generator = torch.Generator(device=device).manual_seed(0)
