@@ -337,9 +337,15 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path: Path, monkeypatch: pyte
         ):
             train_toy(tmp_path, **options)
     with pytest.raises(ValueError, match=r"train data is \[\[50, 6, .* and \[\[51, 6, "):
-        fit(
-            make_model(), TensorData((torch.zeros(5, SIZE),)), FitConfig(num_steps=10), directory=tmp_path, device="cpu"
-        )
+        monkeypatch.setattr("train_toy.make_data", lambda n=50: TensorData((torch.zeros(n + 1, SIZE),)))
+        train_toy(tmp_path, num_steps=10)
+    monkeypatch.undo()
+    frozen = make_model(dropout=0.2, batch_norm=True)
+    frozen.first.requires_grad_(False)
+    monkeypatch.setattr("train_toy.make_model", lambda **settings: frozen)
+    with pytest.raises(ValueError, match=r"trained weights first\.bias is \[8\] there and None here"):
+        train_toy(tmp_path, num_steps=10)
+    monkeypatch.undo()
     assert (tmp_path / FILE_NAME).read_bytes() == content
     assert train_toy(tmp_path, num_steps=10, checkpoint_every=3).steps == 10, "how often to save is no other run"
 

@@ -90,7 +90,8 @@ def load_checkpoint(
         raise ValueError(f"{path} is not a checkpoint of this gentext: delete it or pass resume=False") from error
     except ValueError as error:
         raise ValueError(f"{error}, or pass resume=False to start afresh") from error
-    difference = first_difference(found, identity)
+    # What an older gentext did not write down cannot be compared.
+    difference = first_difference(found, {name: entry for name, entry in identity.items() if name in found})
     if difference:
         raise ValueError(
             f"the checkpoint in {directory} is of another run ({difference}): "
