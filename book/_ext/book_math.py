@@ -27,6 +27,9 @@ from sphinx.util import logging
 from sphinxcontrib import katex
 
 logger = logging.getLogger(__name__)
+# A display wider than a phone scrolls in a frame of its own. The theme's script gives elements of this class a tab stop
+# wherever their content overflows, so that the keyboard can scroll them too.
+FRAME = '<div class="math-frame pst-scrollable-table-container">{}</div>'
 NUMBERED = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
 KATEX = Path(__file__).resolve().parents[2] / "node_modules" / "katex" / "dist" / "katex.min.js"
 SERVER = """
@@ -79,7 +82,7 @@ def render(latex: str, options: dict | None = None) -> str:
         raise ExtensionError(f"node ended with status {process.wait()} while setting {latex!r}.")
     answer = json.loads(line)
     if "html" in answer:
-        return answer["html"]
+        return FRAME.format(answer["html"]) if options.get("displayMode") else answer["html"]
     logger.warning("KaTeX cannot set %r: %s", latex, answer["error"], type="katex")
     return f"<code>{html.escape(latex)}</code>"
 
