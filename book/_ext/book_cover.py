@@ -19,14 +19,14 @@ HERE = Path(__file__).resolve()
 COVER = HERE.parents[1] / "vendor" / "_static" / "cover.png"
 MODEL = "vae-glyphs"
 
-# Pairs of signs by code point, left and right end of a row.
+# The signs at the left and right end of each row, by code point: twelve signs of twelve scripts.
 PAIRS = (
-    (0x131CB, 0x1312F),
-    (0x14416, 0x101D5),
-    (0x12000, 0x10380),
-    (0x2C00, 0x16A0),
-    (0x10080, 0x10600),
-    (0x101E9, 0x10980),
+    (0x10337, 0x10A70),  # Gothic hagl, Old South Arabian fe
+    (0x121FA, 0x10303),  # cuneiform LISH, Old Italic de
+    (0x144C4, 0x03E6),  # Anatolian hieroglyph A169, Coptic khei
+    (0x10A84, 0x16A6),  # Old North Arabian qaf, runic thorn
+    (0x101DF, 0x103A4),  # a saw on the Phaistos disc, Old Persian ku
+    (0x1681, 0x10380),  # Ogham beith, Ugaritic alpa
 )
 STEPS = 9  # signs in a row, the two real ones included
 PIXELS = 68  # a sign's width in the picture
