@@ -46,7 +46,8 @@ def test_every_damage_keeps_shape_type_and_range(kind, strength, n, height, widt
 @given(kinds, st.integers(4, 40), st.integers(4, 40), st.integers(0, 2**31))
 def test_strength_zero_is_identity_to_the_last_bit(kind, height, width, seed):
     images = pictures(2, height, width, seed)
-    assert torch.equal(data.damage(images, kind, 0.0, seeded(seed)), images)
+    for same in (images, images.double() / 3, images.half()):
+        assert torch.equal(data.damage(same, kind, 0.0, seeded(seed)), same)
 
 
 @settings(max_examples=30, deadline=None)
@@ -100,7 +101,7 @@ def test_damage_looks_alike_at_both_sizes(kind):
     """The share of ink that survives must not hang on the resolution (grain is finer at 64: twice the room)."""
     kept = []
     for size in (32, 64):
-        signs = data.load("glyphs", "test", size=size).images
+        signs = data.load("glyphs", "test", size=size).images[::3]
         kept.append((data.damage(signs, kind, 0.5, seeded(0)) * signs).sum() / signs.square().sum())
     assert abs(kept[0] - kept[1]) < 0.1
 

@@ -45,7 +45,8 @@ def damage(images: Tensor, kind: str, strength: float | Tensor, generator: Gener
     if amount.numel() and not (amount.amin() >= 0 and amount.amax() <= 1):
         raise ValueError("strength must lie in [0, 1].")
     amount = amount.expand(len(images))[:, None, None, None]  # (n, 1, 1, 1)
-    return _KINDS[kind](images.float(), amount, generator).clamp(0, 1).to(images.dtype)
+    damaged = _KINDS[kind](images.float(), amount, generator).clamp(0, 1).to(images.dtype)
+    return torch.where(amount > 0, damaged, images)  # to the last bit, in double precision too
 
 
 def erode(images: Tensor, amount: Tensor, generator: Generator | None) -> Tensor:

@@ -133,21 +133,19 @@ def render(fonts: Path = FONTS) -> list[Glyph]:
 
     Scripts share shapes (a ring, a cross), and a picture under two labels would teach and test nonsense.
     """
+    candidates = [(script, outline) for script in SCRIPTS for outline in outlines(script, fonts)]
     glyphs: list[Glyph] = []
-    kept = np.empty((8192, SIZE * SIZE), dtype=np.float32)  # room for all, doubled when it fills up
-    ink = np.empty(len(kept), dtype=np.float32)  # sum of squares of each row of `kept`
-    for script in SCRIPTS:
-        for outline in outlines(script, fonts):
-            pixels = draw(outline)
-            flat = pixels.reshape(-1).astype(np.float32)
-            n, own = len(glyphs), float(flat @ flat)
-            distance = ink[:n] + own - 2 * kept[:n] @ flat  # |a - b|² = |a|² + |b|² - 2 ab
-            if np.any(distance < LOOK_ALIKE * np.minimum(ink[:n], own)):
-                continue
-            if n == len(kept):
-                kept, ink = np.concatenate([kept, kept]), np.concatenate([ink, ink])
-            kept[n], ink[n] = flat, own
-            glyphs.append(Glyph(outline.codepoint, script, unicodedata.name(chr(outline.codepoint)), pixels))
+    kept = np.empty((len(candidates), SIZE * SIZE), dtype=np.float32)
+    ink = np.empty(len(candidates), dtype=np.float32)  # sum of squares of each row of `kept`
+    for script, outline in candidates:
+        pixels = draw(outline)
+        flat = pixels.reshape(-1).astype(np.float32)
+        n, own = len(glyphs), float(flat @ flat)
+        distance = ink[:n] + own - 2 * kept[:n] @ flat  # |a - b|² = |a|² + |b|² - 2 ab
+        if np.any(distance < LOOK_ALIKE * np.minimum(ink[:n], own)):
+            continue
+        kept[n], ink[n] = flat, own
+        glyphs.append(Glyph(outline.codepoint, script, unicodedata.name(chr(outline.codepoint)), pixels))
     return glyphs
 
 
