@@ -336,8 +336,8 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path: Path, monkeypatch: pyte
             ValueError, match=f"is of another run \\(({message}).*name another folder, or pass resume=False"
         ):
             train_toy(tmp_path, **options)
+    monkeypatch.setattr("train_toy.make_data", lambda n=50: TensorData((torch.zeros(n + 1, SIZE),)))
     with pytest.raises(ValueError, match=r"train data is \[\[50, 6, .* and \[\[51, 6, "):
-        monkeypatch.setattr("train_toy.make_data", lambda n=50: TensorData((torch.zeros(n + 1, SIZE),)))
         train_toy(tmp_path, num_steps=10)
     monkeypatch.undo()
     frozen = make_model(dropout=0.2, batch_norm=True)

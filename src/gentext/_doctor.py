@@ -117,10 +117,10 @@ def check_torchvision() -> Finding:
 def check_device() -> Iterator[Finding]:
     import torch
 
-    from gentext import device
+    import gentext
     from gentext.train.config import has_fast_bf16
 
-    chosen = device()
+    chosen = gentext.device()
     arithmetic = "bf16" if has_fast_bf16(chosen) else "fp32"
     if chosen.type == "cuda":
         properties = torch.cuda.get_device_properties(chosen)
@@ -149,18 +149,15 @@ def check_threads() -> Finding:
     return Finding("threads", found)
 
 
-def data_folder() -> Path | None:
+def data_folder() -> Path:
     """Where downloaded data sets live."""
     from gentext import data
 
-    folder = getattr(data, "folder", None)
-    return Path(folder()) if callable(folder) else None
+    return data.folder()
 
 
-def check_data_folder(folder: Path | None) -> Finding:
+def check_data_folder(folder: Path) -> Finding:
     """The glyphs come with the package; only MNIST and Fashion-MNIST need a folder."""
-    if folder is None:
-        return Finding("data", "glyphs, in the package")
     present = [name for name in ("MNIST", "FashionMNIST") if (folder / name / "raw").is_dir()]
     found = f"glyphs in the package; {folder} holds {' and '.join(present) or 'nothing yet'}"
     if len(present) == 2:

@@ -1,10 +1,11 @@
 """The command line: `gentext train | sample | export | bench | doctor`.
 
-Everything heavy is imported inside the commands, so that `gentext --help` answers at once.
+Each command imports what it needs when it is called, so that one whose packages are missing does not stop the others.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ def train(
         path = run(recipe, out, not fresh, steps, device=device, progress=not quiet)
         card = zoo.card(path)
         typer.echo(f"{path} ({path.stat().st_size / 1e6:.2f} MB): {card.summary}")
-        typer.echo(f"{card.steps:,} steps in {card.wall_seconds:,.0f} s on {card.device}, {card.threads} threads")
+        typer.echo(f"{card.steps:,} steps in {card.wall_seconds:,.0f} s on {card.device}, threads: {card.threads}")
         for metric, measurement in card.metrics.items():
             typer.echo(f"  {metric}: {measurement}")
         if publish:
@@ -149,7 +150,7 @@ def checkout() -> Path:
 
 
 def is_benchmark(path: Path) -> bool:
-    return not path.stem.startswith("_") and "\ndef main(" in path.read_text(encoding="utf-8")
+    return re.search(r"^def main\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
 
 
 @app.command()

@@ -59,7 +59,7 @@ def load(name: str | Path, device: torch.device | str | None = None) -> nn.Modul
         config = from_entries(config_class, found.config)
         with torch.random.fork_rng(devices=[]):  # initial values are overwritten: leave the caller's randomness alone
             model = model_class(config)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} does not fit this gentext's {found.kind!r} model: {error}") from error
     load_state(model, tensors, str(path))
     return model.to(device or "cpu").eval()
