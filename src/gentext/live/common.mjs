@@ -25,12 +25,12 @@ export function encodeArray({ shape, values }) {
 export const row = (values) => ({ shape: [1, values.length], values: Float32Array.from(values) });
 
 // Images packed by `protocol.pack_images`, as an array of Float32Array with ink in [0, 1].
-export async function unpackImages({ shape: [count, height, width], deflate }) {
+export async function unpackImages({ shape: [count, height, width], levels, deflate }) {
   const stream = new Blob([bytesOf(deflate)]).stream().pipeThrough(new DecompressionStream("deflate"));
   const pixels = new Uint8Array(await new Response(stream).arrayBuffer());
   const area = height * width;
   return Array.from({ length: count }, (_, index) =>
-    Float32Array.from(pixels.subarray(index * area, (index + 1) * area), (value) => value / 255),
+    Float32Array.from(pixels.subarray(index * area, (index + 1) * area), (value) => value / levels),
   );
 }
 

@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from gentext import plots
+from gentext import plots, zoo
 from gentext.data import ImageSet
 from gentext.live import posters, protocol, signs
 from gentext.live.base import Contents, LiveFigure
@@ -85,8 +85,6 @@ class EmbeddingMap(LiveFigure):
     @classmethod
     def published(cls) -> Contents:
         """The book's autoencoders: every size that the zoo has of both kinds."""
-        from gentext import zoo
-
         have = set(zoo.names())
         sizes = [size for size in ZOO_SIZES if all(name.format(size=size) in have for name in ZOO_MODELS.values())]
         if 2 not in sizes:
@@ -121,9 +119,7 @@ def contents(models: Mapping[str, list[nn.Module]], images: ImageSet | None) -> 
             codes[name] = h
     sizes = {kind: sorted(int(name.split("-")[1]) for name in codes if name.startswith(f"{kind}-")) for kind in models}
     if sizes.get("linear", sizes["nonlinear"]) != sizes["nonlinear"]:
-        raise ValueError(
-            f"To compare, both kinds need the same sizes; they are {sizes['nonlinear']} and {sizes['linear']}."
-        )
+        raise ValueError(f"Both kinds need the same code sizes; they are {sizes['nonlinear']} and {sizes['linear']}.")
     sign = next((i for i, name in enumerate(shown.names) if name.startswith(FIRST_SIGN)), 0)
     maps = {kind: codes[f"{kind}-2"] for kind in models if f"{kind}-2" in codes}
     groups = largest_classes(shown)
@@ -159,7 +155,7 @@ def plane(h: Tensor) -> list[list[float]]:
     A few far-off codes must not squeeze all others into a corner: the range leaves out one in a hundred at each end.
     """
     low, high = h.quantile(0.01, dim=0), h.quantile(0.99, dim=0)
-    margin = 0.08 * (high - low).clamp(min=1e-6)
+    margin = 0.08 * (high - low).clamp(min=0.01)
     return [[round(a, 4), round(b, 4)] for a, b in zip((low - margin).tolist(), (high + margin).tolist(), strict=True)]
 
 

@@ -149,7 +149,7 @@ async function render({ model, el, signal }) {
 
   function encodeFrom(next) {
     Object.assign(now, { source: next, stale: next !== null, mix: next?.images.length === 2 ? path.value : 0 });
-    if (next && models[now.model].classes.length && next.labels.length === 1) setLabel(next.labels[0]);
+    if (next?.labels.length === 1) setLabel(next.labels[0]);
     refresh();
   }
 
@@ -169,26 +169,30 @@ async function render({ model, el, signal }) {
     button("Reset", () => setCode(new Float32Array(latents)), { "data-role": "reset" }),
   );
 
-  const isBeta = models.every(({ name }) => name.startsWith("β = "));
+  const plain = models.flatMap((entry, index) => (entry.classes.length ? [] : [index])); // the β slider's models
+  const told = models.findIndex((entry) => entry.classes.length > 0); // the one that is told the class, or -1
+  const isBeta = plain.every((index) => models[index].name.startsWith("β = "));
+  const knob = (place) => (isBeta ? models[plain[place]].name.slice(4) : models[plain[place]].name);
+  const setModel = (index) => {
+    now.model = index;
+    now.stale = now.source !== null; // the same sign, through another encoder
+    refresh();
+  };
   const beta = slider({
     label: isBeta ? "β" : "Model",
     min: 0,
-    max: models.length - 1,
+    max: Math.max(1, plain.length - 1),
     step: 1,
-    value: now.model,
+    value: Math.max(0, plain.indexOf(now.model)),
     role: "beta",
     className: "gl-wide",
-    marks: models.length - 1,
-    ticks: models.map(({ name }) => (isBeta ? name.slice(4) : name)),
-    describe: (value) => (isBeta ? models[value].name.slice(4) : models[value].name),
-    onInput: (value) => {
-      now.model = value;
-      now.stale = now.source !== null; // the same sign, through another encoder
-      refresh();
-    },
+    marks: Math.max(1, plain.length - 1),
+    ticks: plain.length > 1 ? plain.map((_, place) => knob(place)) : [],
+    describe: (place) => (plain.length > 1 ? knob(place) : ""),
+    onInput: (place) => setModel(plain[place]),
   });
 
-  const classes = models[now.model].classes;
+  const classes = told < 0 ? [] : models[told].classes;
   const drawAs = select({
     label: "Draw it as",
     options: classes.map((name, index) => [index, name]),
@@ -203,6 +207,22 @@ async function render({ model, el, signal }) {
     now.label = label;
     drawAs.input.value = label;
   };
+  const knows = choice({
+    label: "The networks know",
+    options: [["plain", "the picture"], ["told", "picture and script"]],
+    value: now.model === told ? "told" : "plain",
+    role: "knows",
+    onChange: (key) => {
+      showKnobs(key);
+      setModel(key === "told" ? told : plain[beta.value]);
+    },
+  });
+  function showKnobs(key) {
+    knows.element.hidden = told < 0 || plain.length === 0;
+    beta.element.hidden = key === "told" || plain.length < 2;
+    drawAs.element.hidden = key !== "told";
+  }
+  showKnobs(now.model === told ? "told" : "plain");
 
   // Where the code comes from: a test sign, a drawing, or a place between two signs.
   const sourceOf = (...chosen) => ({
@@ -317,8 +337,9 @@ async function render({ model, el, signal }) {
         rows,
         all,
         summary,
-        models.length > 1 ? beta.element : null,
-        classes.length ? drawAs.element : null,
+        knows.element,
+        beta.element,
+        drawAs.element,
       ),
     ),
     origin.element,

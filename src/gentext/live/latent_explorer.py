@@ -7,14 +7,17 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from gentext import zoo
 from gentext.data import ImageSet
 from gentext.live import posters, protocol, signs
 from gentext.live.base import Contents, LiveFigure
 from gentext.live.network import Network
 
-# The published figure: these models of the zoo, and every "vae-glyphs-beta-…" beside them. They differ in β alone.
+# The published figure: this model of the zoo, every "vae-glyphs-beta-…" beside it (they differ in β alone), and the one
+# that is told the script.
 ZOO_MODEL = "vae-glyphs"
 ZOO_VARIANTS = "vae-glyphs-beta-"
+ZOO_CONDITIONAL = "cvae-glyphs"
 
 RANGE = 3.0  # a slider's reach, in standard deviations of the prior
 FIRST_SIGN = "EGYPTIAN HIEROGLYPH"  # the figure opens on the first test sign of this name
@@ -81,14 +84,15 @@ class LatentExplorer(LiveFigure):
 
     @classmethod
     def published(cls) -> Contents:
-        """The book's VAEs, in order of β."""
-        from gentext import zoo
-
+        """The book's VAEs in order of β, and the conditional one."""
         names = [name for name in zoo.names() if name == ZOO_MODEL or name.startswith(ZOO_VARIANTS)]
         if ZOO_MODEL not in names:
             raise ValueError(f"The zoo has no {ZOO_MODEL}; train it with `gentext train {ZOO_MODEL}`.")
         models: list[Any] = sorted((zoo.load(name) for name in names), key=lambda model: model.config.beta)
-        return contents({_name(model): model for model in models}, None)
+        named = {_name(model): model for model in models}
+        if ZOO_CONDITIONAL in zoo.names():
+            named["told the script"] = zoo.load(ZOO_CONDITIONAL)
+        return contents(named, None)
 
 
 def _name(model: nn.Module) -> str:
@@ -97,7 +101,10 @@ def _name(model: nn.Module) -> str:
 
 
 def contents(models: Mapping[Any, nn.Module], images: ImageSet | None) -> Contents:
-    """Networks, state and poster for models that share their latents. Names become the labels of the β slider."""
+    """Networks, state and poster for models with equally many latents.
+
+    Names become the labels of the β slider; a conditional model among others gets a switch of its own.
+    """
     if not models:
         raise ValueError("LatentExplorer needs at least one model.")
     first = next(iter(models.values()))

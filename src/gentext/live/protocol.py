@@ -22,6 +22,8 @@ from torch import Tensor
 
 from gentext.live.network import Network
 
+GREYS = (15, 60, 255)  # the numbers of grey steps that images in the book come in
+
 
 def encode_array(array: Tensor) -> dict[str, Any]:
     """Turn a tensor of any shape into a JSON-able ARRAY of float32."""
@@ -43,15 +45,21 @@ def decode_array(message: Mapping[str, Any]) -> Tensor:
 
 
 def pack_images(images: Tensor) -> dict[str, Any]:
-    """Pack images (n, 1, H, W) in [0, 1] for a figure's state: eight bits a pixel, deflated, base64.
+    """Pack images (n, 1, H, W) in [0, 1] for a figure's state: one byte a pixel, deflated, base64.
 
-    `unpackImages` in `common.mjs` reads it. Eight bits lose nothing: the book's signs have at most 256 greys.
+    A byte counts greys up to `levels`, which is white's number. Signs are drawn with 15 greys, and at 32 pixels average
+    four of them; photographs of bytes have 255: all these come back exactly. `unpackImages` in `common.mjs` reads it.
     """
     if images.dim() != 4 or images.shape[1] != 1:
         raise ValueError(f"images must have shape (n, 1, height, width), not {tuple(images.shape)}.")
-    pixels = (images.detach().to("cpu", torch.float32).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    values = images.detach().to("cpu", torch.float32).clamp(0, 1)
+    exact = (
+        levels for levels in GREYS if torch.allclose(values * levels, (values * levels).round(), atol=1e-4, rtol=0)
+    )
+    levels = next(exact, 255)
+    pixels = (values * levels).round().to(torch.uint8).numpy()
     data = base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode("ascii")
-    return {"shape": [images.shape[0], images.shape[2], images.shape[3]], "deflate": data}
+    return {"shape": [images.shape[0], images.shape[2], images.shape[3]], "levels": levels, "deflate": data}
 
 
 def answer(networks: Mapping[str, Network], message: Any) -> dict[str, Any]:
