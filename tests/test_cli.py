@@ -21,8 +21,7 @@ from gentext import _doctor, _sheet, cli, zoo
 from gentext.train import recipe
 from gentext.vae import VAE, VAEConfig
 from gentext.zoo import Card, store
-from test_train_recipes import TOY
-from train_toy import make_model
+from train_toy import TOY, make_model
 
 CARD = Card(name="mine", summary="mine")
 

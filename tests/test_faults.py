@@ -124,7 +124,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     expected = outcome(train_toy(settings={}))
     directory, out = tmp_path / "run", tmp_path / "out.safetensors"
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1")
-    finish(start(out, "--plain", "--directory", directory, launcher=(*torchrun, f"--master_port={free_port()}")))
+    launcher = (*torchrun, f"--master_port={free_port()}")
+    said = finish(start(out, "--plain", "--recipe", "--directory", directory, launcher=launcher))
+    assert said.count("12 steps in") == 1, "one of the processes speaks"
+    assert zoo.card(tmp_path / "toy.safetensors").steps == 12
     found = load_file(out)
     assert set(found) == set(expected)
     worst = max(float((found[name] - expected[name]).abs().max()) for name in expected)

@@ -11,25 +11,8 @@ import pytest
 import torch
 
 from gentext import zoo
-from gentext.train import FitConfig, Measurement, Recipe, recipe, recipes, run
-from train_toy import Toy, ToyConfig, make_data
-
-
-def measure(model: torch.nn.Module, quick: bool) -> dict[str, Measurement]:
-    """A number that any change of a weight changes."""
-    value = sum(float(parameter.detach().double().sum()) for parameter in model.parameters())
-    return {"sum": Measurement(value=value, unit="", split="none", count=1, tolerance=0.0)}
-
-
-TOY = Recipe(
-    name="toy",
-    summary="a toy",
-    chapter=0,
-    build=lambda: Toy(ToyConfig()),
-    data=lambda: (make_data(), make_data(9)),
-    fit=FitConfig(num_steps=12, batch_size=4, record_every=4, validate_every=6, checkpoint_every=5, ema_decay=0.9),
-    measure=measure,
-)
+from gentext.train import recipe, recipes, run
+from train_toy import TOY, measure
 
 
 def test_run_writes_weights_with_their_card(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gentext.nn import Loss
-from gentext.train import FitConfig, FitResult, TensorData, fit
+from gentext.train import FitConfig, FitResult, Measurement, Recipe, TensorData, fit, recipe
 from gentext.zoo import KINDS
 
 KINDS["toy"] = ("train_toy", "Toy", "ToyConfig")
@@ -118,6 +118,23 @@ def outcome(result: FitResult) -> dict[str, Tensor]:
     return tensors
 
 
+def measure(model: torch.nn.Module, quick: bool) -> dict[str, Measurement]:
+    """A number that any change of a weight changes."""
+    value = sum(float(parameter.detach().double().sum()) for parameter in model.parameters())
+    return {"sum": Measurement(value=value, unit="", split="none", count=1, tolerance=0.0)}
+
+
+TOY = Recipe(
+    name="toy",
+    summary="a toy",
+    chapter=0,
+    build=lambda: Toy(ToyConfig()),
+    data=lambda: (make_data(), make_data(9)),
+    fit=FitConfig(num_steps=12, batch_size=4, record_every=4, validate_every=6, checkpoint_every=5, ema_decay=0.9),
+    measure=measure,
+)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
@@ -131,6 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--plain", action="store_true", help="no dropout, no batch norm: equal in any number of processes"
     )
+    parser.add_argument("--recipe", action="store_true", help="afterwards `gentext train toy`")
     arguments = parser.parse_args()
 
     def on_step(step: int) -> None:
@@ -156,8 +174,15 @@ def main() -> None:
     result = train_toy(arguments.directory, arguments.steps, on_step, settings)
     if int(os.environ.get("RANK", "0")) == 0:
         save_file({name: tensor.contiguous() for name, tensor in outcome(result).items()}, arguments.out)
+    if arguments.recipe:
+        from gentext import cli
+
+        recipe.recipe("toy")(lambda: TOY)
+        cli.app(["train", "toy", "--out", str(arguments.out.parent), "--quiet"], standalone_mode=False)
     print(f"interrupted={result.interrupted} steps={result.steps}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    import train_toy as module  # under its own name, by which the zoo knows the class
+
+    module.main()

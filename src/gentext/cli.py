@@ -53,6 +53,7 @@ def train(
     import gentext.train.recipes as recipes
     from gentext import zoo
     from gentext.train import run
+    from gentext.train.recipe import is_first_process
 
     with one_sentence():
         if name is None:
@@ -64,6 +65,8 @@ def train(
         if threads is not None:
             torch.set_num_threads(threads)
         path = run(recipe, out, not fresh, steps, device=device, progress=not quiet)
+        if not is_first_process():
+            return
         card = zoo.card(path)
         typer.echo(f"{path} ({path.stat().st_size / 1e6:.2f} MB): {card.summary}")
         typer.echo(f"{card.steps:,} steps in {card.wall_seconds:,.0f} s on {card.device}, threads: {card.threads}")

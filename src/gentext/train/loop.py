@@ -3,10 +3,10 @@
 Reads from top to bottom: what comes out, the function, then the loop. Three decisions make it short:
 
 - Each draw is a function of (seed, number of the step). A checkpoint then needs weights, optimiser and counters only,
-  and a resumed run repeats the unbroken one bit for bit.
+  and a resumed run repeats the unbroken one bit for bit (on a GPU as far as its kernels repeat themselves).
 - Data is a tuple of tensors on the device; a batch is one `index_select` for each.
 - In several processes each takes its rows of the same global batch and of the same noise, so N processes compute
-  what one would, up to the order of the sums.
+  what one would, up to the order of the sums. Only dropout and batch norm, which see a process's own rows, differ.
 """
 
 from __future__ import annotations
@@ -333,8 +333,11 @@ def make_optimizer(parameters: list[nn.Parameter], config: FitConfig, device: to
     """AdamW in its fused form where torch has one: at this book's sizes the step is otherwise mostly overhead."""
     decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
     others = [parameter for parameter in parameters if parameter.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    if config.weight_decay:
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [group for group in groups if group["params"]]
+    else:  # each group costs a call a step
+        groups = [{"params": decayed + others, "weight_decay": 0.0}]
     try:
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     except RuntimeError:  # torch before 2.4 on a CPU

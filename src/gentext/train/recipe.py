@@ -96,7 +96,8 @@ def run(
 ) -> Path:
     """Train a recipe, measure the rounded weights, and write `out/<name>.safetensors` with its card inside.
 
-    The checkpoint lives in `out/checkpoints/<name>`; a run stopped there goes on unless `resume` is false.
+    The checkpoint lives in `out/checkpoints/<name>`; a run stopped there goes on unless `resume` is false. Of several
+    processes (`accelerate launch` for GPUs, `torchrun` for CPUs too) the first measures and writes, the others wait.
 
     Args:
         steps: train this many steps instead of the recipe's.
@@ -105,6 +106,8 @@ def run(
         KeyboardInterrupt: Ctrl-C; the checkpoint is written, the weights are not.
         ValueError, FloatingPointError, OSError: as `fit` and `zoo.save`.
     """
+    from accelerate import PartialState  # here, as in `Loop`
+
     config = recipe.fit if steps is None else replace(recipe.fit, num_steps=steps)
     out = Path(out)
     with torch.random.fork_rng(devices=[]):
@@ -125,11 +128,17 @@ def run(
     path = out / f"{recipe.name}.safetensors"
     if result.interrupted:
         raise KeyboardInterrupt
-    if int(os.environ.get("RANK", "0")) == 0:  # of several processes the first measures and writes
+    if is_first_process():
         if recipe.half:
             round_weights(result.model)
         save(path, result.model, make_card(recipe, config, train, result), half=recipe.half)
+    PartialState().wait_for_everyone()
     return path
+
+
+def is_first_process() -> bool:
+    """True also where there is only one. The launchers number their processes in the environment."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def make_card(recipe: Recipe, config: FitConfig, train: TensorData, result: FitResult) -> Card:
