@@ -1,0 +1,150 @@
+"""The built book as a reader meets it: every page in Chromium, with every other host out of reach."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
+
+from page_tools import HTML, ROOT, Document, broken, page_names, visit
+
+pytestmark = pytest.mark.page
+PAGES = page_names()
+SCRIPT_LIMIT = 300_000  # bytes before a figure is touched
+
+
+@pytest.fixture(scope="module")
+def documents(base: str) -> dict[str, Document]:
+    return {name: Document(HTML / name) for name in PAGES}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_quietly_and_lightly(browser: Browser, base: str, name: str) -> None:
+    with visit(browser, base, name) as seen:
+        scripts = seen.script_bytes()
+        pictures = seen.page.evaluate(
+            "() => [...document.querySelectorAll('article img')].map(i => [i.src.slice(0, 90), i.alt, i.naturalWidth])"
+        )
+        unnamed = seen.page.evaluate(
+            """() => [...document.querySelectorAll('article canvas, article svg')]
+                     .filter(c => !c.closest('[aria-hidden="true"], button') && !c.getAttribute('aria-label'))
+                     .map(c => c.outerHTML.slice(0, 200))"""
+        )
+    total = sum(scripts.values())
+    print(f"{name}: {total / 1000:.0f} KB of script")
+    assert not seen.errors, "the console holds errors"
+    assert not seen.outside, "a request left for another host"
+    assert not seen.failed, "a request failed"
+    assert total <= SCRIPT_LIMIT, scripts
+    assert not [picture for picture in pictures if not picture[1].strip()], "a picture without a text alternative"
+    assert not [picture for picture in pictures if not picture[2]], "a picture that did not load"
+    assert not unnamed, "a drawing without a name"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing_serious(browser: Browser, base: str, name: str, scheme: str) -> None:
+    with visit(browser, base, name, dark=scheme == "dark") as seen:
+        assert seen.page.evaluate("document.documentElement.dataset.theme") == scheme
+        # preload would fetch style sheets a second time and report the answers as failed requests
+        results = Axe().run(seen.page, options={"preload": False})
+    serious = [
+        (finding["id"], finding["help"], [(node["html"][:200], node["failureSummary"]) for node in finding["nodes"]])
+        for finding in results.response["violations"]
+        if finding["impact"] in ("serious", "critical")
+    ]
+    assert not serious, "\n".join(map(str, serious))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_phone_never_scrolls_sideways(browser: Browser, base: str, name: str) -> None:
+    with visit(browser, base, name, width=390) as seen:
+        overflow, widest = seen.page.evaluate(
+            """() => {
+              const width = document.documentElement.clientWidth;
+              const inFrame = (e) => { for (let p = e.parentElement; p; p = p.parentElement)
+                if (getComputedStyle(p).overflowX !== 'visible' && p.clientWidth <= width) return true; };
+              const wide = [...document.querySelectorAll('main *')].filter(e =>
+                e.getBoundingClientRect().right > width + 1 && !inFrame(e)).map(e => e.outerHTML.slice(0, 120));
+              return [document.documentElement.scrollWidth - width, wide.slice(0, 3)];
+            }"""
+        )
+    assert overflow <= 0, f"{overflow} pixels too wide: {widest}"
+
+
+def test_links_lead_somewhere(documents: dict[str, Document]) -> None:
+    wrong = [
+        f"{name}: {reason}"
+        for name, document in documents.items()
+        for address in {*document.links, *document.fetched}
+        if address != "#" and not address.startswith("data:") and (reason := broken(name, address, documents))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_pages_fetch_from_the_book_alone(documents: dict[str, Document]) -> None:
+    foreign = [
+        (name, address)
+        for name, document in documents.items()
+        for address in document.fetched
+        if urlsplit(address).netloc and not address.startswith("data:")
+    ]
+    assert not foreign
+
+
+def test_every_chapter_has_a_button_that_opens_it_in_colab(documents: dict[str, Document]) -> None:
+    for notebook in sorted((HTML / "_sources").rglob("*.ipynb")):
+        name = notebook.relative_to(HTML / "_sources").with_suffix("").as_posix()
+        colab = [link for link in documents[f"{name}.html"].links if "colab.research.google.com" in link]
+        assert colab, f"{name} has no Colab button"
+        assert colab[0].endswith(f"/blob/main/book/{name}.ipynb")
+
+
+def test_mathematics_is_set_when_the_book_is_built(documents: dict[str, Document]) -> None:
+    for name in documents:
+        text = (HTML / name).read_text(encoding="utf-8")
+        assert "katex-error" not in text
+        assert not re.search(r"MathJax|katex(\.min)?\.js", text), f"{name} loads a script for mathematics"
+    assert '<span class="katex">' in (HTML / "notation.html").read_text(encoding="utf-8")
+
+
+def test_search_finds_a_word_of_the_glossary(browser: Browser, base: str) -> None:
+    with visit(browser, base, "index.html") as seen:
+        page = seen.page
+        page.keyboard.press("Control+k")
+        page.keyboard.type("posterior collapse")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/search.html?q=posterior*")
+        found = page.locator("#search-results li a")
+        found.first.wait_for(timeout=30_000)
+        addresses = [link.get_attribute("href") for link in found.all()]
+        assert any(address.startswith("glossary.html") for address in addresses)
+        assert not seen.errors + seen.outside + seen.failed
+
+
+def test_night_turns_pictures_over_and_can_be_chosen(browser: Browser, base: str) -> None:
+    with visit(browser, base, "index.html") as seen:
+        page, picture = seen.page, seen.page.locator("article img").first
+        assert picture.evaluate("i => getComputedStyle(i).filter") == "none"
+        for _ in range(3):  # the button goes round light, dark, as the system
+            page.locator(".theme-switch-button:visible").first.click()
+            if page.evaluate("document.documentElement.dataset.theme") == "dark":
+                break
+        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+        assert "invert(1)" in picture.evaluate("i => getComputedStyle(i).filter")
+
+
+def test_vendoring_twice_does_nothing_the_second_time() -> None:
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "book" / "_ext" / "vendor.py")], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip().endswith("nothing to do") or "copied" in run.stdout
+    again = subprocess.run(
+        [sys.executable, str(ROOT / "book" / "_ext" / "vendor.py")], capture_output=True, text=True, check=True
+    )
+    assert again.stdout.strip() == "vendor: nothing to do"
