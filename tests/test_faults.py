@@ -173,6 +173,33 @@ def test_nan_stops_with_the_step_and_keeps_the_checkpoint(tmp_path: Path) -> Non
     assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values() if tensor.is_floating_point())
 
 
+class OddTerm(Toy):
+    """A finite loss with a term that is not; or, in evaluation mode, an infinite loss."""
+
+    odd = "term"
+
+    def loss(self, batch: tuple[Tensor, ...], *, generator: torch.Generator | None = None) -> Loss:
+        loss = super().loss(batch, generator=generator)
+        if self.odd == "term":
+            return Loss(loss.total, {"bits": loss.total / 0})
+        return loss if self.training else Loss(loss.total / 0, {})
+
+
+@pytest.mark.parametrize(
+    ("odd", "message"),
+    [
+        ("term", "loss's term 'bits' became .* between steps 1 and 4"),
+        ("validation", "on the validation data after step 6"),
+    ],
+)
+def test_terms_and_validation_must_be_finite_too(odd: str, message: str) -> None:
+    model = OddTerm(ToyConfig())
+    model.odd = odd
+    config = FitConfig(num_steps=8, record_every=4, validate_every=6)
+    with pytest.raises(FloatingPointError, match=message):
+        fit(model, make_data(), config, validation=make_data(5), progress=False, device="cpu")
+
+
 class BadGradient(Toy):
     """A finite loss with an infinite gradient: √x at 0."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def prepare_directory(directory: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         for leftover in directory.glob(f".{FILE_NAME}.*.tmp"):
             leftover.unlink(missing_ok=True)
-        probe = directory / ".writable"
+        probe = directory / f".writable.{os.getpid()}"  # several processes may look at the same time
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:

@@ -154,6 +154,7 @@ class Loop:
             if found is not None:
                 self.progress, sums = found
                 state, self.sums = self.progress, None if sums is None else sums.to(self.device)
+            self.check_agreement()
         began = time.perf_counter() - state.wall_seconds
         reporter = Reporter(config.num_steps, state.step, visible and self.accelerator.is_main_process)
         self.model.train()
@@ -233,9 +234,8 @@ class Loop:
         state = self.progress
         assert self.sums is not None
         means = self.accelerator.reduce(self.sums / state.count, "mean").tolist()
-        if not all(map(math.isfinite, means)):
-            raise FloatingPointError(self.diverged(f"between steps {state.step - state.count + 1} and {state.step}"))
         record = dict(zip(state.terms, means, strict=True))
+        self.check_finite(record, f"between steps {state.step - state.count + 1} and {state.step}")
         append(state.history["train"], state.step, record)
         state.count, self.sums = 0, None
         return record
@@ -261,9 +261,9 @@ class Loop:
                     share = term.float() * (len(indices) / len(data))
                     sums[name] = sums[name] + share if name in sums else share
         self.model.train()
-        append(
-            self.progress.history["validation"], self.progress.step, {name: float(sum_) for name, sum_ in sums.items()}
-        )
+        record = {name: float(value) for name, value in sums.items()}
+        self.check_finite(record, f"on the validation data after step {self.progress.step}")
+        append(self.progress.history["validation"], self.progress.step, record)
 
     def checkpoint(self) -> None:
         """Write a checkpoint if there is a folder for it. A full disk is no reason to throw the training away."""
@@ -283,9 +283,20 @@ class Loop:
                 stacklevel=4,
             )
 
-    def diverged(self, where: str) -> str:
+    def check_finite(self, record: dict[str, float], where: str) -> None:
+        bad = [name for name, value in record.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(self.diverged(where, "loss" if "total" in bad else f"loss's term {bad[0]!r}"))
+
+    def diverged(self, where: str, what: str = "loss") -> str:
         kept = f"; the last checkpoint in {self.directory} is from before" if self.directory is not None else ""
-        return f"the loss became infinite or NaN {where}: try a lower learning_rate or a smaller clip_norm{kept}"
+        return f"the {what} became infinite or NaN {where}: try a lower learning_rate or a smaller clip_norm{kept}"
+
+    def check_agreement(self) -> None:
+        """Machines that do not share a disk would resume from different steps, and wait for each other for ever."""
+        steps = torch.tensor([self.progress.step], device=self.device)
+        if self.world > 1 and bool((self.accelerator.gather(steps) != steps).any()):
+            raise ValueError(f"the processes find different checkpoints: {self.directory} must be on a disk they share")
 
     # ---- contexts --------------------------------------------------------------------------------------------------
 
