@@ -57,6 +57,7 @@ def vae_file(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("toy_recipe")
 def test_train_lists_trains_and_publishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("train").split() == ["toy", "chapter", "0,", "12", "steps:", "a", "toy"]
+    assert call("train", "--list") == call("train")
     weights = tmp_path / "weights"
     monkeypatch.setattr(zoo, "WEIGHTS", weights)
     monkeypatch.setattr(store, "WEIGHTS", weights)

@@ -46,6 +46,7 @@ def train(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for torch.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the best present if not given.")] = None,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Only list the recipes.")] = False,
 ) -> None:
     """Train a recipe, measure it, and write its weights with their card. Goes on where a stopped run left off."""
     import torch
@@ -56,7 +57,7 @@ def train(
     from gentext.train.recipe import is_first_process
 
     with one_sentence():
-        if name is None:
+        if name is None or listed:
             for known in recipes.names():
                 recipe = recipes.get(known)
                 typer.echo(f"{known:24} chapter {recipe.chapter:2}, {recipe.fit.num_steps:6,} steps: {recipe.summary}")
