@@ -151,7 +151,8 @@ export function createFigure({ model, el, signal: outer, name }) {
 // `call(network, { name: { shape, values } })` -> Promise of the outputs in the same form.
 //
 // After every answer the figure's element fires the event "gentext-live", and `window.__gentextLive.last` holds the
-// same: { element, network, inputs, outputs, milliseconds }. That is how tests compare the browser with PyTorch.
+// same: { element, network, inputs, outputs, milliseconds }. That is how tests compare the browser with PyTorch. Beside
+// it stand the number of `calls` answered and of those `pending`, over all figures of the page.
 function caller({ model, el, signal, status }) {
   const waiting = new Map(); // id -> { resolve, reject }
   let lastCall = 0;
@@ -172,6 +173,8 @@ function caller({ model, el, signal, status }) {
   return async function call(network, inputs) {
     const id = ++lastCall;
     const started = performance.now();
+    const log = (globalThis.__gentextLive ??= { calls: 0, pending: 0, last: null });
+    log.pending += 1;
     if (el.dataset.state !== "live") setState(el, "loading");
     // A kernel that is running a cell answers afterwards. Say so instead of looking dead.
     const patience = setTimeout(() => {
@@ -187,13 +190,13 @@ function caller({ model, el, signal, status }) {
       status.classList.remove("gl-error");
       setState(el, "live");
       const record = { element: el, network, inputs, outputs, milliseconds: performance.now() - started };
-      const log = (globalThis.__gentextLive ??= { calls: 0, last: null });
       log.calls += 1;
       log.last = record;
       el.dispatchEvent(new CustomEvent("gentext-live", { bubbles: true, detail: record }));
       return outputs;
     } finally {
       clearTimeout(patience);
+      log.pending -= 1;
     }
   };
 }
