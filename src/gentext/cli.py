@@ -28,6 +28,8 @@ def one_sentence() -> Iterator[None]:
     """Expected failures end in one sentence and exit status 1 (130 for Ctrl-C), not in a traceback."""
     try:
         yield
+    except BrokenPipeError:  # the reader of our output left early, as `| head` does
+        raise
     except (ValueError, FloatingPointError, OSError) as error:
         typer.secho(f"gentext: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
