@@ -18,10 +18,12 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from gentext import _doctor, _sheet, cli, zoo
-from gentext.train import recipe
+from gentext.train import recipe, recipes
 from gentext.vae import VAE, VAEConfig
 from gentext.zoo import Card, store
 from train_toy import TOY, make_model
+
+assert recipes.names(), "the book's recipes register themselves before a test puts its own in their place"
 
 CARD = Card(name="mine", summary="mine")
 
