@@ -168,10 +168,21 @@ def test_a_network_runs_in_evaluation_mode_and_leaves_the_modes_alone():
 def test_signs_are_spread_evenly_over_classes(glyphs):
     chosen = signs.choose(glyphs, limit=1000, per_class=2)
     counts = torch.bincount(chosen.labels)
-    assert counts.max() == 2
+    assert counts.max() == 2 + (signs.OPENING in glyphs.names)
     assert set(chosen.labels.tolist()) == set(glyphs.labels.tolist())
-    assert len(signs.choose(glyphs, limit=7)) == 7
+    assert len(signs.choose(glyphs, limit=7)) == 7 + (signs.OPENING in glyphs.names)
+    everything = data.load("glyphs", "test")
+    few = signs.choose(everything, limit=5)
+    assert few.names[signs.opening(few)] == signs.OPENING
+    assert len(few) <= 6
     assert signs.choose(glyphs, limit=7).names == signs.choose(glyphs, limit=7).names
+
+
+def test_images_without_names_are_numbered():
+    plain = ImageSet(torch.zeros(3, 1, 32, 32), torch.tensor([0, 1, 0]), ("a", "b"))
+    state = signs.state(signs.choose(plain, limit=10))
+    assert state["names"] == ["image 0", "image 1", "image 2"]
+    assert signs.opening(plain) == 0
 
 
 def test_images_that_do_not_fit_the_model_are_refused(glyphs):
@@ -207,7 +218,7 @@ def test_it_opens_on_a_sign_encoded_by_the_model_of_beta_one():
     assert initial["model"] == 1
     images = data.load("glyphs", "test").images
     shown = signs.choose(data.load("glyphs", "test"), 150, 8)
-    assert shown.names[initial["sign"]].startswith(latent_explorer.FIRST_SIGN)
+    assert shown.names[initial["sign"]] == signs.OPENING
     posterior = models["β = 1"].encode(shown.images[initial["sign"]][None])
     assert torch.allclose(protocol.decode_array(initial["mean"]), posterior.mean, atol=1e-6)
     image = models["β = 1"].decode(posterior.mean)

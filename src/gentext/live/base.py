@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import anywidget
+import matplotlib.pyplot as plt
 import traitlets
 from matplotlib.figure import Figure
 
+from gentext import plots
 from gentext.live import front, protocol
 from gentext.live.network import Network
 
@@ -78,7 +80,16 @@ class LiveFigure(anywidget.AnyWidget):
         The same on every machine, the poster's own bytes aside.
         """
         buffer = io.BytesIO()
-        self._contents.poster().savefig(buffer, format="png", dpi=144, transparent=True, metadata={"Software": None})
+        with plt.rc_context():  # the book's style for the poster, whatever the notebook has set
+            plots.use_style()
+            self._contents.poster().savefig(
+                buffer,
+                format="png",
+                dpi=144,
+                transparent=True,
+                metadata={"Software": None},
+                pil_kwargs={"optimize": True},
+            )
         image = base64.b64encode(buffer.getvalue()).decode("ascii")
         alt = html.escape(self._contents.alt)
         hosted = "own" if self._own else "published"

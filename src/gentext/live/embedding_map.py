@@ -18,7 +18,6 @@ ZOO_SIZES = (2, 4, 8, 16, 32)
 ZOO_MODELS = {"nonlinear": "ae-glyphs-{size}", "linear": "linear-ae-glyphs-{size}"}
 
 KIND_NAMES = {"nonlinear": "Non-linear", "linear": "Linear"}
-FIRST_SIGN = "EGYPTIAN HIEROGLYPH"  # the bottleneck opens on the first test sign of this name
 COLOURED = 5  # classes with a colour of their own on the map: the largest ones
 GRID = 11  # signs along one side of the poster's decoded plane
 ALT = (
@@ -120,7 +119,7 @@ def contents(models: Mapping[str, list[nn.Module]], images: ImageSet | None) -> 
     sizes = {kind: sorted(int(name.split("-")[1]) for name in codes if name.startswith(f"{kind}-")) for kind in models}
     if sizes.get("linear", sizes["nonlinear"]) != sizes["nonlinear"]:
         raise ValueError(f"Both kinds need the same code sizes; they are {sizes['nonlinear']} and {sizes['linear']}.")
-    sign = next((i for i, name in enumerate(shown.names) if name.startswith(FIRST_SIGN)), 0)
+    sign = signs.opening(shown)
     maps = {kind: codes[f"{kind}-2"] for kind in models if f"{kind}-2" in codes}
     groups = largest_classes(shown)
     start = sizes["nonlinear"][0]
@@ -169,7 +168,7 @@ def largest_classes(shown: ImageSet) -> list[int]:
 def draw_map(decoder: Network, codes: Tensor, shown: ImageSet, groups: list[int]) -> Figure:
     """Codes (n, 2) as points on the left; on the right what the decoder draws on a grid over the same plane."""
     (x_low, x_high), (y_low, y_high) = plane(codes)
-    figure = posters.blank(6.4, 3.5)
+    figure = posters.blank(6.4, 3.8)
     left, right = figure.subplots(1, 2)
     others = ~torch.isin(shown.labels.cpu(), torch.tensor(groups))
     left.scatter(*codes[others].T.numpy(), s=7, color=plots.GREY, alpha=0.6, linewidths=0, label="all others")
@@ -178,9 +177,7 @@ def draw_map(decoder: Network, codes: Tensor, shown: ImageSet, groups: list[int]
         left.scatter(*points.T.numpy(), s=9, color=plots.color(index), linewidths=0, label=shown.label_names[label])
     left.set(xlim=(x_low, x_high), ylim=(y_low, y_high), xlabel="h₁", ylabel="h₂")
     left.set_box_aspect(1)
-    left.legend(
-        fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2, handletextpad=0.2, columnspacing=0.8
-    )
+    figure.legend(fontsize=9, loc="outside upper left", ncols=3, handletextpad=0.2, columnspacing=1, frameon=False)
 
     xs, ys = torch.linspace(x_low, x_high, GRID), torch.linspace(y_high, y_low, GRID)  # rows from the top down
     grid = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1).flatten(0, 1)  # (GRID * GRID, 2)

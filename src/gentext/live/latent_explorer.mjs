@@ -83,7 +83,8 @@ async function render({ model, el, signal }) {
     });
     const total = kl.reduce((sum, value) => sum + value, 0);
     const alive = kl.filter((value) => value >= DEAD).length;
-    heading.textContent = now.source ? "KL of what is encoded, nats" : "KL, mean over test signs, nats";
+    const about = !now.source ? "mean over test signs" : now.posteriors.length === 2 ? "mean of the two" : "of what is encoded";
+    heading.textContent = `KL ${about}, nats`;
     return `KL ${format(total, 1)} nats; ${alive} of ${latents} latents alive`;
   }
 

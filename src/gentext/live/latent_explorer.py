@@ -20,7 +20,6 @@ ZOO_VARIANTS = "vae-glyphs-beta-"
 ZOO_CONDITIONAL = "cvae-glyphs"
 
 RANGE = 3.0  # a slider's reach, in standard deviations of the prior
-FIRST_SIGN = "EGYPTIAN HIEROGLYPH"  # the figure opens on the first test sign of this name
 ALT = (
     "Left: one sign, and what the variational autoencoder makes of it. Right: the same code with one latent at a time "
     f"moved from −{RANGE:.0f} to +{RANGE:.0f} prior standard deviations, a row for each of the five latents that carry "
@@ -119,7 +118,7 @@ def contents(models: Mapping[Any, nn.Module], images: ImageSet | None) -> Conten
         networks |= {f"encoder-{index}": encoder, f"decoder-{index}": decoder}
         entries.append({"name": str(name), "encoder": f"encoder-{index}", "decoder": f"decoder-{index}", **entry})
     start = _start(models, entries)
-    sign = next((i for i, name in enumerate(shown.names) if name.startswith(FIRST_SIGN)), 0)
+    sign = signs.opening(shown)
     initial = _initial(networks, entries[start], shown, sign)
     state = {
         "size": shown.images.shape[-1],

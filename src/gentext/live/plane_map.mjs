@@ -3,7 +3,7 @@
 import { format, node } from "./common.mjs";
 import { colour, drawSign } from "./controls.mjs";
 
-const MARGIN = 26; // CSS pixels for the numbers along the axes
+const MARGIN = 34; // CSS pixels for the numbers along the axes
 const STEP = 1 / 50; // of the plane's width, for one press of an arrow key; five times that with Shift
 
 // { element, setCodes(Float32Array of n × 2, [[low, high], [low, high]]), place(h), moveTo(h), setMark(h),

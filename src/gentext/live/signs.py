@@ -9,14 +9,26 @@ from gentext import data
 from gentext.data import ImageSet
 from gentext.live import protocol
 
+# Both figures open on this sign: a sedge, which a reader can recognise in what the networks make of it.
+OPENING = "EGYPTIAN HIEROGLYPH M023"
+
+
+def opening(images: ImageSet) -> int:
+    """The index of the sign that a figure opens on: OPENING where the images have it, else the first."""
+    return images.names.index(OPENING) if OPENING in images.names else 0
+
 
 def choose(images: ImageSet, limit: int, per_class: int | None = None) -> ImageSet:
-    """At most `limit` images, at most `per_class` of each class, evenly spaced and in their order. No chance in it."""
+    """At most `limit` images, at most `per_class` of each class, evenly spaced, in their order; and the opening sign.
+
+    No chance in it: the same images give the same choice.
+    """
     keep = torch.arange(len(images))
     if per_class is not None:
         groups = [keep[images.labels.cpu() == label] for label in images.labels.unique().tolist()]
         keep = torch.cat([_spaced(group, per_class) for group in groups]).sort().values
-    return images.subset(_spaced(keep, limit))
+    chosen = torch.cat([_spaced(keep, limit), torch.tensor([opening(images)])[: int(OPENING in images.names)]])
+    return images.subset(chosen.unique())
 
 
 def _spaced(indices: Tensor, count: int) -> Tensor:
