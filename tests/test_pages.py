@@ -105,6 +105,16 @@ def test_every_chapter_has_a_button_that_opens_it_in_colab(documents: dict[str, 
         assert colab[0].endswith(f"/blob/main/book/{name}.ipynb")
 
 
+def test_a_chapter_is_numbered_by_its_file_name() -> None:
+    for page in HTML.glob("[0-9][0-9]-*.html"):
+        chapter = str(int(page.name[:2]))
+        text = page.read_text(encoding="utf-8")
+        sections = re.findall(r'<h\d><span class="section-number">([\d.]+?)\. ?</span>', text)
+        numbers = sections + re.findall(r'class="eqno">\((.+?)\)', text)
+        assert sections[0] == chapter
+        assert {number.split(".")[0] for number in numbers} == {chapter}
+
+
 def test_mathematics_is_set_when_the_book_is_built(documents: dict[str, Document]) -> None:
     for name in documents:
         text = (HTML / name).read_text(encoding="utf-8")

@@ -34,10 +34,15 @@ NUMBERED = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
 KATEX = Path(__file__).resolve().parents[2] / "node_modules" / "katex" / "dist" / "katex.min.js"
 SERVER = """
 const katex = require(process.argv[1]);
+const strict = (code) => (code === "unknownSymbol" ? "error" : "ignore"); // a sign that no font has must not pass
 require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
   const { latex, options } = JSON.parse(line);
   let answer;
-  try { answer = { html: katex.renderToString(latex, options) }; } catch (error) { answer = { error: error.message }; }
+  try {
+    answer = { html: katex.renderToString(latex, { throwOnError: true, strict, ...options }) };
+  } catch (error) {
+    answer = { error: error.message };
+  }
   process.stdout.write(JSON.stringify(answer) + "\\n");
 });
 """
@@ -70,7 +75,7 @@ def prepare(latex: str, display: bool) -> str:
 
 def render(latex: str, options: dict | None = None) -> str:
     """KaTeX's HTML (with MathML inside, for screen readers) for `latex`; what it cannot set becomes a warning."""
-    options = {"throwOnError": True, "strict": "error", **(options or {})}
+    options = options or {}
     process = node_process()
     assert process.stdin is not None
     assert process.stdout is not None
