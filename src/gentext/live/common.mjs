@@ -67,10 +67,6 @@ export function node(tag, attributes = {}, ...children) {
 let lastId = 0;
 export const uniqueId = (stem) => `gl-${stem}-${++lastId}`;
 
-// "EGYPTIAN HIEROGLYPH A001A" as "Egyptian Hieroglyph A001A": words with a number in them are signs' codes.
-export const titleCase = (name) =>
-  name.replace(/\S+/g, (word) => (/\d/.test(word) ? word : word[0] + word.slice(1).toLowerCase()));
-
 export const subscript = (number) => String(number).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
 
 // A number for a person: three significant digits, a real minus sign.

@@ -1,6 +1,6 @@
 // Controls that the figures share: pictures of signs, sliders, choices, a picker of signs. Native elements, all labelled.
 
-import { node, titleCase, uniqueId } from "./common.mjs";
+import { node, uniqueId } from "./common.mjs";
 
 // ---- a sign on a canvas ---------------------------------------------------------------------------------------------
 
@@ -128,11 +128,11 @@ export function select({ label, options, value, role, onChange }) {
 
 // ---- which sign -----------------------------------------------------------------------------------------------------
 
-// Choose a sign: its script, then the sign, or "another". `signs` is { labels, classes, names }; onChange(index).
+// Choose a sign: its script, then the sign, or "another". `signs` is { labels, classes, names, ... }; onChange(index).
 export function signPicker({ signs, value, role, label = "Sign", onChange }) {
   const ofClass = (wanted) => signs.labels.flatMap((found, index) => (found === wanted ? [index] : []));
   const present = [...new Set(signs.labels)].sort((a, b) => signs.classes[a].localeCompare(signs.classes[b]));
-  const entries = (wanted) => ofClass(wanted).map((index) => [index, signName(signs, index)]);
+  const entries = (wanted) => ofClass(wanted).map((index) => [index, signs.names[index]]);
   const choose = (index, tell = true) => {
     const wanted = signs.labels[index];
     classes.input.value = wanted;
@@ -153,6 +153,3 @@ export function signPicker({ signs, value, role, label = "Sign", onChange }) {
   return picker;
 }
 
-// A sign's name as the reader sees it: "Egyptian Hieroglyph A001", not in capitals.
-export const signName = (signs, index) => titleCase(signs.names[index]);
-export const signWords = (signs, index) => `${signName(signs, index)} (${signs.classes[signs.labels[index]]})`;

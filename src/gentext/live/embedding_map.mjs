@@ -2,7 +2,7 @@
 // `embedding_map.py` says what is in the state.
 
 import { createFigure, decodeArray, format, latest, nearest, node, row, squaredError, unpackImages } from "./common.mjs";
-import { checkbox, choice, select, signName, signPicker, signView, signWords, slider } from "./controls.mjs";
+import { checkbox, choice, select, signPicker, signView, slider } from "./controls.mjs";
 import { errorChart } from "./error_chart.mjs";
 import { drawingPad } from "./pad.mjs";
 import { planeMap } from "./plane_map.mjs";
@@ -73,13 +73,13 @@ function mapPart({ figure, state, images }) {
 
   const refresh = latest(async (h) => {
     const near = nearest(h, codeRows());
-    neighbour.show(images[near], `Sign with the nearest code: ${signWords(signs, near)}`);
-    neighbour.caption.textContent = `nearest code: ${signName(signs, near)}`;
+    neighbour.show(images[near], `Sign with the nearest code: ${signs.words[near]}`);
+    neighbour.caption.textContent = `nearest code: ${signs.names[near]}`;
     try {
       const { image } = await figure.call(`${kind}-2-decoder`, { h: row(h) });
-      const like = signWords(signs, nearest(image.values, images));
+      const like = signs.words[nearest(image.values, images)];
       decoded.show(image.values, `Decoded at h₁ = ${format(h[0])}, h₂ = ${format(h[1])}: most like ${like}`);
-      figure.say(`h₁ ${format(h[0])}, h₂ ${format(h[1])}: decoded picture most like ${like}; nearest code ${signWords(signs, near)}.`);
+      figure.say(`h₁ ${format(h[0])}, h₂ ${format(h[1])}: decoded picture most like ${like}; nearest code ${signs.words[near]}.`);
     } catch (error) {
       figure.fail(error);
     }
@@ -175,9 +175,9 @@ function mapPart({ figure, state, images }) {
       plane.place(h);
       plane.redraw(); // the legend too
       axes.forEach((control, index) => control.set(toPart(h[index], index)));
-      neighbour.show(images[sign], `Sign with the nearest code: ${signWords(signs, sign)}`);
-      neighbour.caption.textContent = `nearest code: ${signName(signs, sign)}`;
-      decoded.show(decodeArray(reconstructions[kind]).values, `Decoded at the code of ${signWords(signs, sign)}`);
+      neighbour.show(images[sign], `Sign with the nearest code: ${signs.words[sign]}`);
+      neighbour.caption.textContent = `nearest code: ${signs.names[sign]}`;
+      decoded.show(decodeArray(reconstructions[kind]).values, `Decoded at the code of ${signs.words[sign]}`);
     },
   };
 }
@@ -187,7 +187,7 @@ function mapPart({ figure, state, images }) {
 function bottleneckPart({ figure, state, images, onSource }) {
   const { signs, size, sizes, kinds, initial } = state;
   const now = { index: initial.sign, values: images[initial.sign], size: sizes.indexOf(initial.size) };
-  const words = () => (now.index === null ? "your drawing" : signWords(signs, now.index));
+  const words = () => (now.index === null ? "your drawing" : signs.words[now.index]);
 
   const input = signView({ size, role: "input", caption: "x" });
   const outputs = kinds.map(({ kind, name }) => ({
@@ -241,7 +241,7 @@ function bottleneckPart({ figure, state, images, onSource }) {
     const numbers = sizes[now.size];
     clearTimeout(rest);
     input.show(now.values, `Input: ${words()}`);
-    input.caption.textContent = `x: ${now.index === null ? "your drawing, centred" : signName(signs, now.index)}`;
+    input.caption.textContent = `x: ${now.index === null ? "your drawing, centred" : signs.names[now.index]}`;
     const results = [];
     try {
       for (const output of outputs) {
@@ -317,7 +317,7 @@ function bottleneckPart({ figure, state, images, onSource }) {
     redraw: () => [input, pad, ...outputs.map(({ view }) => view)].forEach((view) => view.redraw()),
     start() {
       input.show(now.values, `Input: ${words()}`);
-      input.caption.textContent = `x: ${now.index === null ? "your drawing, centred" : signName(signs, now.index)}`;
+      input.caption.textContent = `x: ${now.index === null ? "your drawing, centred" : signs.names[now.index]}`;
       for (const output of outputs) show(output, decodeArray(initial.reconstructions[output.kind]).values, initial.size);
       onSource(now);
     },

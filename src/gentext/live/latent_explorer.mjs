@@ -2,7 +2,7 @@
 // signs; change β. `latent_explorer.py` says what is in the state.
 
 import { createFigure, decodeArray, format, latest, nearest, node, row, squaredError, subscript, unpackImages } from "./common.mjs";
-import { button, choice, select, signPicker, signName, signView, signWords, slider } from "./controls.mjs";
+import { button, choice, select, signPicker, signView, slider } from "./controls.mjs";
 import { drawingPad } from "./pad.mjs";
 
 const DEAD = 0.01; // nats; a latent that says less about a sign says nothing
@@ -89,7 +89,7 @@ async function render({ model, el, signal }) {
   }
 
   function showImage(values) {
-    const like = signWords(signs, nearest(values, images));
+    const like = signs.words[nearest(values, images)];
     decoded.show(values, `Decoded picture, most like the test sign ${like}`);
     const parts = [showCode()];
     if (now.source?.images.length === 1) parts.push(`squared error ${format(squaredError(values, now.source.images[0]), 1)}`);
@@ -105,7 +105,7 @@ async function render({ model, el, signal }) {
       return;
     }
     if (now.source.images.length === 2) {
-      ends.forEach((view, index) => view.show(now.source.images[index], `Encoded: ${signWords(signs, now.source.indices[index])}`));
+      ends.forEach((view, index) => view.show(now.source.images[index], `Encoded: ${signs.words[now.source.indices[index]]}`));
       return;
     }
     source.show(now.source.images[0], `Encoded: ${now.source.words}`);
@@ -229,8 +229,8 @@ async function render({ model, el, signal }) {
   const sourceOf = (...chosen) => ({
     images: chosen.map((index) => images[index]),
     labels: chosen.map((index) => signs.labels[index]),
-    words: chosen.map((index) => signWords(signs, index)).join(" and "),
-    caption: signName(signs, chosen[0]),
+    words: chosen.map((index) => signs.words[index]).join(" and "),
+    caption: signs.names[chosen[0]],
     indices: chosen,
   });
   const one = signPicker({ signs, value: initial.sign, role: "sign", onChange: (index) => encodeFrom(sourceOf(index)) });

@@ -205,7 +205,7 @@ def draw_poster(
     grid = right.subplots(rows, len(steps), squeeze=False)
     for row in range(rows):
         for column, step in enumerate(steps.tolist()):
-            heading = (f"{step:+.0f}σ" if step else "0") if row == 0 else None
+            heading = (f"{step:+.0f}σ".replace("-", "−") if step else "0") if row == 0 else None
             posters.draw_sign(grid[row, column], walks[row, column], heading)
-        grid[row, 0].set_ylabel(f"z{entry['order'][row] + 1}", rotation=0, labelpad=12, fontsize=9, va="center")
+        grid[row, 0].set_ylabel(f"$z_{{{entry['order'][row] + 1}}}$", rotation=0, labelpad=12, fontsize=9, va="center")
     return figure

@@ -85,6 +85,10 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
   }
 
   function drawPoints(context) {
+    context.save();
+    context.beginPath();
+    context.rect(MARGIN, 0, side(), side());
+    context.clip(); // a few codes lie off the map
     // Others first, then the coloured, then the highlighted, so that what matters lies on top.
     const rank = (label) => (label === now.highlight ? 2 : groups.includes(label) ? 1 : 0);
     const order = labels.map((_, index) => index).sort((a, b) => rank(labels[a]) - rank(labels[b]));
@@ -95,7 +99,7 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
       context.fillStyle = bold ? `rgb(${colour(canvas, "--gl-accent")})` : colourOf(labels[index]);
       dot(context, toCanvas(now.codes.subarray(2 * index, 2 * index + 2)), now.highlight === labels[index] ? 4.5 : 3);
     }
-    context.globalAlpha = 1;
+    context.restore();
   }
 
   // What the decoder draws all over the plane: a sheet of small signs, those that have come so far.

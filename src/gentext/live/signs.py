@@ -56,13 +56,19 @@ def for_model(model: nn.Module, images: ImageSet | None) -> ImageSet:
 
 
 def state(images: ImageSet) -> dict[str, Any]:
-    """The images as a front end reads them: packed pixels, class of each, names."""
-    names = images.names if any(images.names) else tuple(f"image {index}" for index in range(len(images)))
+    """The images as a front end reads them: packed pixels, class of each, a short name and one in full words."""
+    if any(images.descriptions):
+        words = list(images.descriptions)
+        names = [text.split(",")[0] for text in words]  # "Egyptian hieroglyph M23", less ", trees and plants"
+    else:
+        names = [name or f"image {index}" for index, name in enumerate(images.names or [""] * len(images))]
+        words = [f"{name} ({images.label_names[label]})" for name, label in zip(names, images.labels, strict=True)]
     return {
         "images": protocol.pack_images(images.images),
         "labels": images.labels.tolist(),
         "classes": list(images.label_names),
-        "names": list(names),
+        "names": names,
+        "words": words,
     }
 
 
