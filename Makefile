@@ -20,6 +20,7 @@ say = @printf '\033[1m==> %s\033[0m\n'
 # Two cores are the machine the book is made for. Unset OMP_NUM_THREADS to use more in training.
 export PYTHONUNBUFFERED := 1
 
+.NOTPARALLEL:
 .PHONY: help book serve test check unit notebooks pages run train colab colab-dry-run bench lock browser clean
 
 help:
@@ -119,7 +120,7 @@ check: lint
 	$(say) "unit tests"
 	@$(ONE_THREAD) $(BIN)/pytest -q -n 2 -m "not page and not slow"
 
-unit: $(VENV)/test.stamp browser
+unit: $(VENV)/test.stamp browser book/vendor/.stamp
 	$(say) "unit, property, parity and fault tests, with coverage"
 	@$(ONE_THREAD) $(BIN)/pytest -q -n 2 -m "not page" --cov --cov-fail-under=90 --durations=15
 

@@ -1,4 +1,4 @@
-"""Fixtures of the page tests: the built book, served, and a browser."""
+"""Fixtures of the page tests: the built book, served, and a browser. And no test is a stopwatch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+settings.register_profile("gentext", deadline=None)
+settings.load_profile("gentext")
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,7 @@ from train_toy import SIZE, Toy, ToyConfig, make_data, make_model, outcome, trai
 
 HERE = Path(__file__).parent
 SCRIPT = str(HERE / "train_toy.py")
+pytestmark = pytest.mark.slow
 
 
 def environment() -> dict[str, str]:

@@ -198,6 +198,7 @@ def test_figures_say_which_weights_are_missing(monkeypatch):
 
 
 @pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.slow
 def test_published_networks_are_small_and_agree(name, tmp_path):
     """The real thing: each published network against torch, and all of a chapter's together at most 4 MB."""
     needed = {"embedding_map": {"ae-glyphs-2", "linear-ae-glyphs-2"}, "latent_explorer": {"vae-glyphs"}}[name]

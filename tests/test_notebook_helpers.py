@@ -129,6 +129,7 @@ CELLS = [
 ]
 
 
+@pytest.mark.slow
 def test_all_of_it_in_a_kernel():
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
     book = NotebookClient(nbformat.v4.new_notebook(cells=cells), timeout=300, kernel_name="python3").execute()
