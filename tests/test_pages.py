@@ -35,11 +35,13 @@ def test_a_page_loads_quietly_and_lightly(browser: Browser, base: str, name: str
                      .filter(c => !c.closest('[aria-hidden="true"], button') && !c.getAttribute('aria-label'))
                      .map(c => c.outerHTML.slice(0, 200))"""
         )
+        states = seen.page.evaluate("[...document.querySelectorAll('.gentext-live')].map(f => f.dataset.state)")
     total = sum(scripts.values())
     print(f"{name}: {total / 1000:.0f} KB of script")
     assert not seen.errors, "the console holds errors"
     assert not seen.outside, "a request left for another host"
     assert not seen.failed, "a request failed"
+    assert "error" not in states, "a live figure did not start"
     assert total <= SCRIPT_LIMIT, scripts
     assert not [picture for picture in pictures if not picture[1].strip()], "a picture without a text alternative"
     assert not [picture for picture in pictures if not picture[2]], "a picture that did not load"
