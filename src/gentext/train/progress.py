@@ -18,14 +18,14 @@ class Reporter:
         self.began = self.last_line = time.perf_counter()
         self.bar: Any = None
         self.lines = False
-        if not visible:
+        if not visible or os.environ.get("TQDM_DISABLE"):  # tqdm's notebook bar does not look at it by itself
             return
         if sys.stderr.isatty() or in_notebook():
             from tqdm.auto import tqdm  # here, because it looks for the notebook's widgets as it is imported
 
             self.bar = tqdm(total=num_steps, initial=start, unit="step", mininterval=0.25, smoothing=0.05)
         else:
-            self.lines = not os.environ.get("TQDM_DISABLE")
+            self.lines = True
 
     def advance(self) -> None:
         if self.bar is not None:
