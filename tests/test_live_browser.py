@@ -534,6 +534,20 @@ def test_nothing_overflows_a_phone(open_page, name):
         assert control.bounding_box()["height"] >= 24  # large enough for a finger (WCAG 2.2, 2.5.8)
 
 
+def test_on_a_phone_the_picture_stays_in_sight_of_the_pad(open_page):
+    page = open_page("latent_explorer.html", viewport={"width": 390, "height": 760})
+    wait_for(page, "ready")
+    page.get_by_label("your drawing").check()
+    page.locator("[data-role=pad-clear]").scroll_into_view_if_needed()
+    tops = page.evaluate(
+        """["decoded", "pad"].map((role) => {
+            const { top, bottom } = document.querySelector(`[data-role=${role}]`).getBoundingClientRect();
+            return [top, bottom];
+        })"""
+    )
+    assert all(0 <= top < bottom <= 760 for top, bottom in tops)
+
+
 def test_pictures_follow_the_theme(open_page):
     page = open_page("latent_explorer.html")
     wait_for(page, "ready")

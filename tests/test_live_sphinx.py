@@ -5,12 +5,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
+from docutils import nodes
 from nbformat import v4
 
 pytest.importorskip("myst_nb")
+from myst_nb.core.render import MimeData
+
+from gentext.live.sphinx import GentextRenderer, sibling
+
 # One transparent pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -91,3 +97,47 @@ def test_a_builder_for_print_takes_the_picture(tmp_path):
     tex = next(folder.glob("*.tex")).read_text(encoding="utf-8")
     assert tex.count("includegraphics") >= 2
     assert "gentext-live" not in tex
+
+
+# ---- the plug-in by itself, with what myst-nb would hand it ----
+
+
+class Renderer:
+    """As much of myst-nb's element renderer as the plug-in touches."""
+
+    def __init__(self, found):
+        notebook = v4.new_notebook(cells=[v4.new_code_cell("1", outputs=[found])])
+        self.renderer = SimpleNamespace(nb_client=SimpleNamespace(notebook=notebook))
+
+    def render_image(self, data):
+        return [nodes.image(uri="picture.png")]
+
+
+def handle(name: str, mime_type: str, inline: bool = False):
+    found = OUTPUTS[name]
+    data = MimeData(
+        mime_type, found["data"][mime_type], output_metadata=found["metadata"], cell_index=0, output_index=0
+    )
+    return GentextRenderer.handle_mime(Renderer(found), data, inline)
+
+
+def test_the_plug_in_gives_pictures_their_alternative():
+    [image] = handle("picture", "image/png")
+    assert image["alt"] == 'A "curve" < 1.'
+    [image] = handle("bare picture", "image/png")
+    assert "alt" not in image
+
+
+def test_the_plug_in_joins_a_plot_with_its_picture():
+    [container] = handle("plot", PLOTLY)
+    image, script = container.children
+    assert image["alt"] == "A rising line."
+    assert json.loads(re.sub("<.*?>", "", script.astext())) == SPEC
+    [container] = handle("plot alone", PLOTLY)
+    assert len(container.children) == 1
+
+
+def test_the_plug_in_leaves_the_rest_to_myst():
+    assert handle("live", "text/html") is None
+    assert handle("picture", "image/png", inline=True) is None
+    assert sibling(Renderer(OUTPUTS["plot"]), MimeData(PLOTLY, SPEC), "image/png") is None

@@ -7,8 +7,11 @@ and `host.mjs` runs it with onnxruntime-web. The front end is the same file in b
     protocol.py    the messages between a front end and whoever answers it
     network.py     a torch module with named inputs and outputs, which is what a message asks for
     base.py        `LiveFigure`, an anywidget with a picture to show where nothing runs
+    signs.py       the test signs that a figure carries
+    posters.py     what the still pictures share
     front.py       the front-end files: bundled into one string for the kernel, copied for the browser
-    export.py      ONNX files and the state of each figure, for the browser
+    onnx_file.py   one network as one ONNX file
+    export.py      all that the browser needs of a figure: networks, state, front end
     sphinx.py      how the book's pages show stored outputs: pictures, plotly, live figures
 """
 

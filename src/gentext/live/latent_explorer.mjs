@@ -342,9 +342,8 @@ async function render({ model, el, signal }) {
         beta.element,
         drawAs.element,
       ),
+      node("div", { class: "gl-origin" }, origin.element, ...Object.values(panels)),
     ),
-    origin.element,
-    ...Object.values(panels),
   );
   figure.onTheme(() => [decoded, source, pad].forEach((view) => view.redraw()));
   now.source = sourceOf(initial.sign);
