@@ -73,7 +73,7 @@ class LiveFigure(anywidget.AnyWidget):
         self.send(protocol.answer(self._contents.networks, message))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+        return f"<{type(self).__name__} of {len(self._contents.networks)} networks>"
 
     def to_html(self) -> str:
         """The stored output: a poster, its text alternative, and what `host.mjs` needs to start the figure.
