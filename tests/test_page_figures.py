@@ -48,7 +48,10 @@ WATCH = """() => {
     window.asked = 0;
   });
 }"""
-DRAWN = "f => [...f.querySelectorAll('canvas')].map(c => c.offsetParent ? c.toDataURL() : '').join()"
+# Canvases, drawings, and words that are a figure's answer (`data-drawn`).
+DRAWN = """f => [...[...f.querySelectorAll('canvas')].map(c => c.offsetParent ? c.toDataURL() : ''),
+  ...[...f.querySelectorAll('svg')].map(s => s.outerHTML),
+  ...[...f.querySelectorAll('[data-drawn]')].map(e => e.textContent)].join()"""
 CONTROLS = """f => [...f.querySelectorAll('input, select, button, canvas[tabindex]')]
   .map((c, i) => { c.dataset.testKey = [c.dataset.role ?? c.textContent, i].join(' '); return c; })
   .filter(c => (c.offsetParent ?? c.labels?.[0]?.offsetParent) && !c.disabled)
@@ -215,22 +218,28 @@ def test_every_control_changes_what_is_drawn(open_figures: list[Figure], way: st
 
 
 def compare_with_torch(figure: Figure) -> None:
-    """Every answer that the figure got in the browser, computed again by PyTorch from the same inputs."""
+    """Every answer that the figure got or worked out in the browser, computed again by PyTorch from the same inputs."""
 
-    def tensors(arrays: dict[str, dict]) -> dict[str, torch.Tensor]:
-        return {name: torch.tensor(array["values"]).view(array["shape"]) for name, array in arrays.items()}
+    def tensors(arrays: dict[str, dict], kind: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor(array["values"], dtype=kind).view(array["shape"]) for name, array in arrays.items()}
 
-    networks = FIGURES[figure.name].published().networks
+    contents = FIGURES[figure.name].published()
     answers = figure.page.evaluate("window.answers")
     assert answers
     worst = 0.0
     for answer in answers:
-        expected = networks[answer["network"]].run(tensors(answer["inputs"]))
-        found = tensors(answer["outputs"])
+        if answer["network"] in contents.networks:
+            expected = contents.networks[answer["network"]].run(tensors(answer["inputs"]))
+        else:
+            expected = contents.computed[answer["network"]](tensors(answer["inputs"], torch.float64))
+        found = tensors(answer["outputs"], torch.float64)
         assert found.keys() == expected.keys()
-        worst = max(worst, *(float((found[name] - expected[name]).abs().max()) for name in expected))
+        for name, values in expected.items():
+            assert found[name].shape == values.shape, f"{answer['network']}: {name}"
+            if values.numel():
+                worst = max(worst, float((found[name] - values.double()).abs().max()))
     used = {answer["network"] for answer in answers}
-    print(f"{figure.name}: {len(answers)} answers of {len(used)} networks, at most {worst:.1e} from PyTorch's")
+    print(f"{figure.name}: {len(answers)} answers of {len(used)} kinds, at most {worst:.1e} from PyTorch's")
     assert worst <= TOLERANCE
 
 
@@ -246,7 +255,10 @@ def test_networks_of_a_figure_are_small() -> None:
     for folder in folders:
         total = sum(path.stat().st_size for path in folder.glob("*.onnx"))
         print(f"{folder.name}: {total / 1e6:.2f} MB of networks")
-        assert 0 < total <= NETWORK_LIMIT
+        assert total <= NETWORK_LIMIT
+        contents = FIGURES[folder.name].published()
+        assert contents.networks.keys() | contents.computed.keys(), "a figure that answers nothing"
+        assert {path.stem for path in folder.glob("*.onnx")} == contents.networks.keys()
 
 
 @pytest.mark.parametrize("name", PLOT_PAGES)

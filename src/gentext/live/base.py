@@ -4,8 +4,8 @@ import base64
 import html
 import io
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import anywidget
@@ -13,10 +13,13 @@ import matplotlib.pyplot as plt
 import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from gentext import plots
 from gentext.live import front, protocol
 from gentext.live.network import Network
+
+Computed = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 NOTE = "Served over http, this figure moves: in the published book, and in a running notebook with your own model."
 NOTE_OWN = "This figure holds a model made in the notebook above. Run the notebook to move it."
@@ -30,12 +33,15 @@ class Contents:
     state: JSON-able; everything else that the front end needs (test signs, their codes, names).
     poster: draws the picture that stands in for the figure.
     alt: what a sighted reader would conclude from that picture; the same on every machine (no measured numbers).
+    computed: what the front end works out by itself, by name, as the package works it out: {name: array} in, the same
+        out, in float64. No message asks for these; tests hold the two against each other.
     """
 
     networks: dict[str, Network]
     state: dict[str, Any]
     poster: Callable[[], Figure]
     alt: str
+    computed: dict[str, Computed] = field(default_factory=dict)
 
 
 class LiveFigure(anywidget.AnyWidget):
@@ -72,8 +78,8 @@ class LiveFigure(anywidget.AnyWidget):
     def _on_message(self, _widget: Any, message: Any, _buffers: Any) -> None:
         self.send(protocol.answer(self._contents.networks, message))
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self._contents.networks)} networks>"
+    def __repr__(self) -> str:  # stored in notebooks, so it must not change when the zoo grows
+        return f"<{type(self).__name__}>"
 
     def to_html(self) -> str:
         """The stored output: a poster, its text alternative, and what `host.mjs` needs to start the figure.

@@ -122,6 +122,13 @@ export function createFigure({ model, el, signal: outer, name }) {
     signal,
     close: () => life.abort(),
     call: caller({ model, el, signal, status }),
+    // computed(name, inputs, outputs, started): tell the page what the figure has worked out by itself, in the form of a
+    // network's answer. `started`, from performance.now(), is when the work began.
+    computed(name, inputs, outputs, started = performance.now()) {
+      status.textContent = "";
+      status.classList.remove("gl-error");
+      record({ el, network: name, inputs, outputs, started });
+    },
     fail(error) {
       status.textContent = error.message ?? String(error);
       status.classList.add("gl-error");
@@ -144,11 +151,21 @@ export function createFigure({ model, el, signal: outer, name }) {
   };
 }
 
-// `call(network, { name: { shape, values } })` -> Promise of the outputs in the same form.
-//
 // After every answer the figure's element fires the event "gentext-live", and `window.__gentextLive.last` holds the
 // same: { element, network, inputs, outputs, milliseconds }. That is how tests compare the browser with PyTorch. Beside
 // it stand the number of `calls` answered and of those `pending`, over all figures of the page.
+const answers = () => (globalThis.__gentextLive ??= { calls: 0, pending: 0, last: null });
+
+function record({ el, network, inputs, outputs, started }) {
+  setState(el, "live");
+  const detail = { element: el, network, inputs, outputs, milliseconds: performance.now() - started };
+  const log = answers();
+  log.calls += 1;
+  log.last = detail;
+  el.dispatchEvent(new CustomEvent("gentext-live", { bubbles: true, detail }));
+}
+
+// `call(network, { name: { shape, values } })` -> Promise of the outputs in the same form.
 function caller({ model, el, signal, status }) {
   const waiting = new Map(); // id -> { resolve, reject }
   let lastCall = 0;
@@ -169,7 +186,7 @@ function caller({ model, el, signal, status }) {
   return async function call(network, inputs) {
     const id = ++lastCall;
     const started = performance.now();
-    const log = (globalThis.__gentextLive ??= { calls: 0, pending: 0, last: null });
+    const log = answers();
     log.pending += 1;
     if (el.dataset.state !== "live") setState(el, "loading");
     // A kernel that is running a cell answers afterwards. Say so instead of looking dead.
@@ -184,11 +201,7 @@ function caller({ model, el, signal, status }) {
       const outputs = Object.fromEntries(Object.entries(received).map(([name, array]) => [name, decodeArray(array)]));
       status.textContent = "";
       status.classList.remove("gl-error");
-      setState(el, "live");
-      const record = { element: el, network, inputs, outputs, milliseconds: performance.now() - started };
-      log.calls += 1;
-      log.last = record;
-      el.dispatchEvent(new CustomEvent("gentext-live", { bubbles: true, detail: record }));
+      record({ el, network, inputs, outputs, started });
       return outputs;
     } finally {
       clearTimeout(patience);
