@@ -349,7 +349,7 @@ def test_a_figure_shows_itself_in_either_ipywidgets(glyphs):
     figure = LatentExplorer(small_vae(), glyphs)
     assert figure._ipython_display_ is None
     bundle, _ = DisplayFormatter().format(figure)
-    assert bundle["text/plain"] == "<LatentExplorer of 2 networks>"
+    assert bundle["text/plain"] == "<LatentExplorer>"
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/html"].startswith('<div class="gentext-live" data-figure="latent_explorer" data-model="own"')
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from gentext import zoo
 from gentext.autoencoder import Autoencoder, AutoencoderConfig
-from gentext.live import FIGURES, EmbeddingMap, LatentExplorer, embedding_map, latent_explorer
+from gentext.live import FIGURES, EmbeddingMap, LatentExplorer, embedding_map, export, latent_explorer
 from gentext.live.export import export_all
 from gentext.live.network import Network
 from gentext.live.onnx_file import export_network
@@ -182,6 +182,30 @@ def test_one_figure_can_be_written_alone_and_old_networks_go(small_figures, tmp_
     export_all(tmp_path, ["latent_explorer"])
     assert not stale.exists()
     assert not (tmp_path / "embedding_map").exists()
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, OSError])
+def test_an_export_that_stops_half_way_leaves_what_was_there(small_figures, tmp_path, monkeypatch, reason):
+    folder = tmp_path / "latent_explorer"
+    folder.mkdir()
+    (folder / "state.json").write_text("old", encoding="utf-8")
+    killed = tmp_path / "latent_explorer.partial"  # what a kill -9 leaves; nobody must find it on the page
+    killed.mkdir()
+    (killed / "decoder-9.onnx").write_bytes(b"half")
+
+    def stop(path, network):
+        path.write_bytes(b"half")
+        raise reason
+
+    with monkeypatch.context() as broken:
+        broken.setattr(export, "export_network", stop)
+        with pytest.raises(reason):
+            export_all(tmp_path, ["latent_explorer"])
+    assert [path.name for path in folder.iterdir()] == ["state.json"]
+    assert (folder / "state.json").read_text(encoding="utf-8") == "old"
+    assert not killed.exists()
+    export_all(tmp_path, ["latent_explorer"])
+    assert {path.name for path in folder.iterdir()} == {"encoder-0.onnx", "decoder-0.onnx", "state.json"}
 
 
 def test_an_unknown_figure_is_refused(tmp_path):

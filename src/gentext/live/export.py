@@ -29,14 +29,23 @@ def export_all(out: Path, figures: list[str] | None = None) -> list[Path]:
 
 
 def export_figure(folder: Path, figure: type[LiveFigure]) -> list[Path]:
-    """Write one figure's networks and state into `folder`, which is emptied of earlier ones first."""
+    """Write one figure's networks and state into `folder`, in place of what was there, and return the files.
+
+    All or nothing: the files are written beside it first, so that an export that fails or is stopped leaves the page
+    with the figure it had.
+    """
     contents = figure.published()
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in [*folder.glob("*.onnx"), *folder.glob("state.json")]:
-        stale.unlink()
-    written = [export_network(folder / f"{name}.onnx", network) for name, network in contents.networks.items()]
-    sizes = {path.stem: path.stat().st_size for path in written}
-    state = {**contents.state, "networks": sizes}  # the sizes let the page show how far a download has come
-    path = folder / "state.json"
-    path.write_text(json.dumps(state, ensure_ascii=False, separators=(",", ":"), allow_nan=False), encoding="utf-8")
-    return [*written, path]
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    try:
+        partial.mkdir(parents=True)
+        written = [export_network(partial / f"{name}.onnx", network) for name, network in contents.networks.items()]
+        sizes = {path.stem: path.stat().st_size for path in written}
+        state = {**contents.state, "networks": sizes}  # the sizes let the page show how far a download has come
+        text = json.dumps(state, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        (partial / "state.json").write_text(text, encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(folder.iterdir())

@@ -70,9 +70,3 @@ def state(images: ImageSet) -> dict[str, Any]:
         "names": names,
         "words": words,
     }
-
-
-def to_model(model: nn.Module, images: Tensor) -> Tensor:
-    """The images on the model's device."""
-    parameter = next(model.parameters(), None)
-    return images if parameter is None else images.to(parameter.device)
