@@ -8,8 +8,8 @@ the squared error ‖x − x̂‖² small. One class holds the family; its confi
 - denoising: the encoder sees a damaged image and must give back the whole one (Vincent et al. 2008);
 - sparse: the code is nonnegative and pays for what it uses.
 
-Beside it stand the closed form that a linear autoencoder must reach, `PCA`, and the ruler that says how far two
-subspaces are apart, `principal_angles`.
+Beside it stand the closed form that a linear autoencoder must reach, `PCA` (in `gentext.nn`), and the ruler that says
+how far two subspaces are apart, `principal_angles`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gentext.data import DAMAGE_KINDS, damage
+from gentext.nn import PCA as PCA  # shared with chapter 2; here it is what a linear autoencoder must reach
 from gentext.nn import ConvDecoder, ConvEncoder, Loss, check_codes, check_images, mlp
 
 FIRST_INK = 0.15  # the grey of a decoder's first drawings: about the share of ink in a sign
@@ -205,60 +206,6 @@ def squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
     if x.shape != x_hat.shape:
         raise ValueError(f"x and x_hat must have the same shape, got {tuple(x.shape)} and {tuple(x_hat.shape)}")
     return (x - x_hat).square().flatten(1).sum(dim=1)
-
-
-@dataclass(frozen=True)
-class PCA:
-    """Principal component analysis: the best linear code of a given size, in closed form.
-
-    Attributes:
-        mean: (pixels,) the average row.
-        components: (num_components, pixels) orthonormal rows, by falling variance, the largest entry of each positive.
-        variance: (num_components,) variance along each component, per degree of freedom (n − 1).
-    """
-
-    mean: Tensor
-    components: Tensor
-    variance: Tensor
-
-    @classmethod
-    def fit(cls, rows: Tensor, num_components: int) -> PCA:
-        """PCA of rows (n, pixels), by a singular value decomposition of the centred rows.
-
-        Works in the dtype it is given; pass float64 for the last digits. Raises ValueError if the rows cannot carry
-        `num_components` directions.
-        """
-        if rows.ndim != 2 or not rows.is_floating_point():
-            raise ValueError(
-                f"rows must be a floating-point matrix (n, pixels), got {tuple(rows.shape)} of {rows.dtype}; "
-                "images become rows by x.flatten(1)"
-            )
-        most = min(len(rows) - 1, rows.shape[1])
-        if not 1 <= num_components <= most:
-            raise ValueError(
-                f"num_components must lie in 1..{most} for {len(rows)} rows of {rows.shape[1]}, got {num_components}"
-            )
-        mean = rows.mean(dim=0)
-        _, singular, components = torch.linalg.svd(rows - mean, full_matrices=False)
-        components = components[:num_components]
-        # A singular vector is known up to its sign. Fix it, or pictures of it flip from machine to machine.
-        largest = components.abs().argmax(dim=1, keepdim=True)
-        components = components * components.gather(1, largest).sign()
-        return cls(mean, components, singular[:num_components].square() / (len(rows) - 1))
-
-    def encode(self, rows: Tensor) -> Tensor:
-        """Coordinates (n, num_components) of rows (n, pixels)."""
-        check_codes(rows, len(self.mean), name="rows")
-        return (rows - self.mean) @ self.components.T
-
-    def decode(self, h: Tensor) -> Tensor:
-        """Rows (n, pixels) of coordinates h (n, num_components)."""
-        check_codes(h, len(self.components), name="h")
-        return h @ self.components + self.mean
-
-    def reconstruct(self, rows: Tensor) -> Tensor:
-        """The projection of rows (n, pixels) onto the mean plus the span of the components."""
-        return self.decode(self.encode(rows))
 
 
 def principal_angles(a: Tensor, b: Tensor) -> Tensor:
