@@ -26,7 +26,7 @@ from gentext.zoo import Measurement
 __all__ = ["get", "names"]
 
 BOTTLENECKS = (2, 4, 8, 16, 32)
-BETAS = (0.25, 1.0, 4.0)
+BETAS = (0.0625, 0.25, 1.0, 4.0, 16.0)
 LIGHT = {"rotate": 3.0, "shear": 0.05, "scale": 0.05, "shift": 0.015, "stroke": 0.3}
 
 
