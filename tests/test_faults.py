@@ -23,7 +23,7 @@ from torch import Tensor
 
 from gentext import zoo
 from gentext.nn import Loss
-from gentext.train import FitConfig, TensorData, fit
+from gentext.train import FitConfig, TensorData, fit, shard
 from gentext.train.checkpoint import FILE_NAME
 from gentext.zoo import files
 from train_toy import SIZE, Toy, ToyConfig, make_data, make_model, outcome, train_toy
@@ -120,10 +120,22 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def test_two_processes_equal_one(tmp_path: Path) -> None:
-    """With noise in the transform and in the loss. On CPUs `accelerate launch` starts one process, torchrun two."""
+@pytest.mark.parametrize("way", ["DDP", "FSDP"])
+def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """With noise in the transform and in the loss. On CPUs `accelerate launch` starts one process, torchrun two.
+
+    Under FSDP the two go on from the checkpoint of one, so shares are made from whole tensors and back.
+    """
     expected = outcome(train_toy(settings={}))
     directory, out = tmp_path / "run", tmp_path / "out.safetensors"
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", str(way == "FSDP").lower())
+    if way == "FSDP":
+
+        def press_ctrl_c(step: int) -> None:
+            if step == 16:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        assert train_toy(directory, settings={}, on_step=press_ctrl_c).interrupted
     torchrun = ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1")
     launcher = (*torchrun, f"--master_port={free_port()}")
     said = finish(start(out, "--plain", "--recipe", "--directory", directory, launcher=launcher))
@@ -144,11 +156,23 @@ def test_a_batch_that_two_processes_cannot_share(monkeypatch: pytest.MonkeyPatch
         train_toy(batch_size=13)
 
 
-def test_sharded_training_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launchers_that_fit_does_not_know_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 2)
-    monkeypatch.setattr("accelerate.Accelerator.distributed_type", DistributedType.FSDP)
-    with pytest.raises(ValueError, match="without FSDP"):
+    monkeypatch.setattr("accelerate.Accelerator.distributed_type", DistributedType.DEEPSPEED)
+    with pytest.raises(ValueError, match="without DeepSpeed"):
         train_toy()
+
+
+def test_sharded_training_needs_a_pytorch_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("torch.distributed.fsdp.fully_shard")
+    with pytest.raises(ValueError, match=r"FSDP needs PyTorch 2\.6 or newer"):
+        shard.shard(torch.nn.Linear(1, 1), torch.device("cpu"), 2)
+
+
+def test_sharing_leaves_whole_tensors_alone() -> None:
+    tensor = torch.arange(3.0)
+    assert shard.whole(tensor) is tensor
+    assert shard.share_like(tensor, torch.zeros(3)) is tensor
 
 
 # ---- losses that explode ---------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gentext.train.shard import whole
 from gentext.zoo.files import read_tensors, write_tensors
-from gentext.zoo.store import load_state, unique_state
+from gentext.zoo.store import load_state
 
 FILE_NAME = "checkpoint.safetensors"
 
@@ -48,23 +49,22 @@ def prepare_directory(directory: Path) -> Path:
     return directory
 
 
-def save_checkpoint(
-    directory: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: list[Tensor] | None,
-    sums: Tensor | None,
-    progress: Progress,
-    identity: dict[str, Any],
-) -> None:
-    """Write the checkpoint. OSError if the disk refuses; an older checkpoint is then still whole."""
-    tensors = {f"model.{name}": tensor for name, tensor in unique_state(model).items()}
+def collect(
+    state: dict[str, Tensor], optimizer: torch.optim.Optimizer, average: list[Tensor] | None, sums: Tensor | None
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, `state` being the model's. Sharded ones are put together."""
+    tensors = {f"model.{name}": tensor for name, tensor in state.items()}
     for index, entry in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
+        tensors |= {f"optimizer.{index}.{name}": whole(value) for name, value in entry.items()}
     for index, tensor in enumerate(average or []):
-        tensors[f"average.{index}"] = tensor
+        tensors[f"average.{index}"] = whole(tensor)
     if sums is not None:
         tensors["sums"] = sums
+    return tensors
+
+
+def save_checkpoint(directory: Path, tensors: dict[str, Tensor], progress: Progress, identity: dict[str, Any]) -> None:
+    """Write the checkpoint. OSError if the disk refuses; an older checkpoint is then still whole."""
     write_tensors(directory / FILE_NAME, tensors, {"identity": identity, "progress": vars(progress)})
 
 

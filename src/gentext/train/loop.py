@@ -25,12 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from gentext._device import device as pick_device
-from gentext.train.checkpoint import Progress, load_checkpoint, prepare_directory, save_checkpoint
+from gentext.train import shard as sharding
+from gentext.train.checkpoint import Progress, collect, load_checkpoint, prepare_directory, save_checkpoint
 from gentext.train.config import FitConfig, autocast_dtype
 from gentext.train.interrupt import Interrupt
 from gentext.train.noise import SharedNoise
 from gentext.train.progress import Reporter
 from gentext.train.tensors import DROPOUT, NOISE, VALIDATION, BatchOrder, TensorData, in_order, step_seed
+from gentext.zoo.store import unique_state
 
 History = dict[str, dict[str, list[float]]]
 
@@ -120,8 +122,10 @@ class Loop:
             )
         self.accelerator = Accelerator(device_placement=False, mixed_precision="no")
         self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
-        if self.world > 1 and self.accelerator.distributed_type.value not in ("MULTI_CPU", "MULTI_GPU"):
-            raise ValueError("fit runs in one process or data-parallel (DDP); start it without FSDP, DeepSpeed or TPU")
+        if self.world > 1 and self.accelerator.distributed_type.value not in ("MULTI_CPU", "MULTI_GPU", "FSDP"):
+            raise ValueError(
+                "fit runs in one process or in several with DDP or FSDP: start it without DeepSpeed or TPU"
+            )
         if config.batch_size % self.world:
             raise ValueError(f"batch_size {config.batch_size} cannot be shared evenly by {self.world} processes")
         self.config = config
@@ -131,14 +135,16 @@ class Loop:
         self.validation = validation.to(self.device) if validation is not None else None
         self.directory = prepare_directory(Path(directory)) if directory is not None else None
         self.identity = identity(model, train, validation, config)
-        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.names = tuple(unique_state(model))  # now: shares of tied weights cannot be told apart
+        self.parameters = trainable(model)
         if not self.parameters:
             raise ValueError(f"{type(model).__name__} has no parameters to train")
         self.optimizer = make_optimizer(self.parameters, config, self.device)
         self.average = [parameter.detach().clone() for parameter in self.parameters] if config.ema_decay else None
-        self.objective: nn.Module = Objective(model)
-        if self.world > 1:
-            self.objective = self.accelerator.prepare(self.objective)
+        self.own_objective = Objective(model)  # and the one that knows of the other processes
+        self.sharded = self.world > 1 and sharding.wanted()
+        spread = self.world > 1 and not self.sharded
+        self.objective: nn.Module = self.accelerator.prepare(self.own_objective) if spread else self.own_objective
         self.bf16 = autocast_dtype(config.precision, self.device)
         self.generator = torch.Generator(self.device)
         self.order = BatchOrder(len(train), config.batch_size, config.seed, self.device)
@@ -155,6 +161,8 @@ class Loop:
                 self.progress, sums = found
                 state, self.sums = self.progress, None if sums is None else sums.to(self.device)
             self.check_agreement()
+        if self.sharded:
+            self.shard()
         began = time.perf_counter() - state.wall_seconds
         reporter = Reporter(config.num_steps, state.step, visible and self.accelerator.is_main_process)
         self.model.train()
@@ -181,8 +189,20 @@ class Loop:
         reporter.finish(state.step, f"interrupted{where}" if interrupted else "done")
         if self.average is not None:
             exchange(self.parameters, self.average)
+        if self.sharded:
+            sharding.unshard(self.model)
         self.model.eval()
         return FitResult(self.model, state.history, state.step, state.wall_seconds, self.device, interrupted)
+
+    def shard(self) -> None:
+        """Leave each process its share of all that has been set up so far, or read from the checkpoint."""
+        remembered = self.optimizer.state_dict()["state"]
+        sharding.shard(self.objective, self.device, self.world)
+        self.parameters = trainable(self.model)
+        self.optimizer = make_optimizer(self.parameters, self.config, self.device)
+        sharding.share_optimizer(self.optimizer, remembered)
+        if self.average is not None:
+            self.average = [sharding.share_like(a, p) for a, p in zip(self.average, self.parameters, strict=True)]
 
     def step(self, step: int) -> None:
         """One optimiser step, without waiting for the device."""
@@ -256,8 +276,8 @@ class Loop:
                 batch = data.rows(indices)
                 if data.transform is not None:
                     batch = data.transform(batch, self.generator)
-                loss: Any = self.model.loss(batch, generator=self.generator)  # type: ignore[operator]
-                for name, term in {**loss.terms, "total": loss.total}.items():
+                total, terms = self.own_objective(batch, self.generator)
+                for name, term in {**terms, "total": total}.items():
                     share = term.float() * (len(indices) / len(data))
                     sums[name] = sums[name] + share if name in sums else share
         self.model.train()
@@ -267,14 +287,17 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Write a checkpoint if there is a folder for it. A full disk is no reason to throw the training away."""
-        if self.directory is None or not self.accelerator.is_main_process:
+        if self.directory is None or not (self.sharded or self.accelerator.is_main_process):
             return
-        if not all_finite(self.parameters):
+        state = self.model.state_dict()
+        state = {name: sharding.whole(state[name]) for name in self.names}
+        tensors = collect(state, self.optimizer, self.average, self.sums)
+        if not self.accelerator.is_main_process:
+            return
+        if not all_finite([tensor for tensor in state.values() if tensor.is_floating_point()]):
             raise FloatingPointError(self.diverged(f"by step {self.progress.step}, in the weights"))
         try:
-            save_checkpoint(
-                self.directory, self.model, self.optimizer, self.average, self.sums, self.progress, self.identity
-            )
+            save_checkpoint(self.directory, tensors, self.progress, self.identity)
         except OSError as error:
             warnings.warn(
                 f"no checkpoint was written at step {self.progress.step} ({error.strerror or error}); training goes "
@@ -364,8 +387,12 @@ def exchange(parameters: list[nn.Parameter], average: list[Tensor]) -> None:
         other.copy_(held)
 
 
-def all_finite(parameters: list[nn.Parameter]) -> bool:
-    norms = torch._foreach_norm([parameter.detach() for parameter in parameters])
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def all_finite(tensors: list[Tensor]) -> bool:
+    norms = torch._foreach_norm([tensor.detach() for tensor in tensors])
     return bool(torch.isfinite(torch.stack([norm.float() for norm in norms])).all())
 
 
