@@ -161,6 +161,20 @@ def test_points_of_another_dimension_are_refused(name):
         MODELS[name](heaps()).sample(0)
 
 
+def test_noise_is_pushed_to_where_the_cumulative_distribution_says():
+    u = torch.tensor([0.0, 0.19, 0.21, 0.999], dtype=torch.float64)
+    zero = torch.zeros(4, 2, dtype=torch.float64)
+    model = blend()
+    steps = model.weights.cumsum(0)
+    expected = [int((steps <= value).sum()) for value in u]
+    torch.testing.assert_close(model.push(u, zero), model.means[expected])
+    hills = KernelDensity.fit(heaps(10), bandwidth=2.0)
+    torch.testing.assert_close(hills.push(u, zero + 1), hills.points[[0, 1, 2, 9]] + 2)
+    cells = Histogram.fit(torch.tensor([[0.0, 0.0], [1.0, 1.0]]).double(), bins=2, pseudo_count=0.5)  # half uniform
+    pushed = cells.push(torch.tensor([0.4, 0.6, 0.9]).double(), torch.full((3, 2), 0.5, dtype=torch.float64))
+    torch.testing.assert_close(pushed, torch.tensor([[0.5, 0.5], [0.25, 0.25], [0.75, 0.75]]).double())
+
+
 # ---- histogram -------------------------------------------------------------------------------------------------------
 
 

@@ -8,12 +8,20 @@ import torch
 from torch import Tensor
 
 
-def draw_index(weights: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-    """n indices drawn with the given weights (m,), by the inverse of their cumulative distribution, (n,) int64."""
+def index_at(weights: Tensor, u: Tensor) -> Tensor:
+    """The inverse of a cumulative distribution: u (n,) in [0, 1) -> indices (n,), each as likely as its weight."""
+    cdf = weights.cumsum(0)
+    return torch.searchsorted(cdf, u * cdf[-1], right=True).clamp(max=len(weights) - 1)
+
+
+def draw_index(weights: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One index drawn with the given weights (m,), (1,) int64."""
+    return index_at(weights, uniform_like(weights, (1,), generator))
+
+
+def check_count(n: int) -> None:
     if n < 1:
         raise ValueError(f"the number of samples must be at least 1, got {n}")
-    cdf = weights.cumsum(0)
-    return torch.searchsorted(cdf, uniform_like((n,), cdf, generator) * cdf[-1], right=True).clamp(max=len(weights) - 1)
 
 
 def check_points(x: Tensor, d: int | None = None) -> None:
@@ -28,9 +36,9 @@ def check_points(x: Tensor, d: int | None = None) -> None:
         raise ValueError("points must be finite numbers, some are NaN or infinite")
 
 
-def uniform_like(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+def uniform_like(like: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)
 
 
-def normal_like(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+def normal_like(like: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
     return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=like.device)

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gentext._points import check_points, draw_index, normal_like, uniform_like
+from gentext._points import check_count, check_points, index_at, normal_like, uniform_like
 from gentext.density_mixture import EMConfig, GaussianMixture
 
 __all__ = ["EMConfig", "GaussianMixture", "Histogram", "KernelDensity", "rule_of_thumb"]
@@ -135,16 +135,22 @@ class Histogram:
         return torch.where(number >= 0, mass, 0.0).log() - self.log_cell_volume
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """n points (n, d): a cell by its mass, then a place in it at random."""
-        number = self.cells[draw_index(self.mass, n, generator)]  # (n,)
-        anywhere = uniform_like((n, 1), self.low, generator) < self.uniform
-        corner = torch.empty(n, len(self.bins), dtype=self.low.dtype, device=self.low.device)
+        """n points (n, d): uniform noise, pushed into the cells."""
+        check_count(n)
+        u = uniform_like(self.low, (n,), generator)
+        return self.push(u, uniform_like(self.low, (n, len(self.bins)), generator))
+
+    def push(self, u: Tensor, place: Tensor) -> Tensor:
+        """Turn uniform noise into points (n, d): u (n,) picks a cell by its mass, place (n, d) a place in it."""
+        anywhere = u < self.uniform
+        number = self.cells[index_at(self.mass, ((u - self.uniform) / (1 - self.uniform)).clamp(min=0))]  # (n,)
+        corner = torch.empty_like(place)
         for axis in reversed(range(len(self.bins))):
             corner[:, axis] = (number % self.bins[axis]).to(corner.dtype)
             number = number // self.bins[axis]
-        place = uniform_like(corner.shape, self.low, generator)  # (n, d) in [0, 1)
         counts = torch.tensor(self.bins, dtype=corner.dtype, device=corner.device)
-        return self.low + (self.high - self.low) * torch.where(anywhere, place, (corner + place) / counts)
+        part = torch.where(anywhere[:, None], place, (corner + place) / counts)  # (n, d) in [0, 1]
+        return self.low + (self.high - self.low) * part
 
     def entropy(self) -> Tensor:
         """−E[log p(x)] in nats, exact, a number: what the best model scores on average on points of this density."""
@@ -207,9 +213,13 @@ class KernelDensity:
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n points (n, d): a training point by a fair draw, moved by Gaussian noise of the bandwidth."""
-        weights = torch.ones(len(self.points), dtype=self.points.dtype, device=self.points.device)
-        centre = self.points[draw_index(weights, n, generator)]
-        return centre + self.bandwidth * normal_like(centre.shape, self.points, generator)
+        check_count(n)
+        u = uniform_like(self.points, (n,), generator)
+        return self.push(u, normal_like(self.points, (n, self.points.shape[1]), generator))
+
+    def push(self, u: Tensor, noise: Tensor) -> Tensor:
+        """Turn noise into points (n, d): u (n,), uniform, picks a training point, noise (n, d), normal, moves it."""
+        return self.points[index_at(torch.ones_like(self.points[:, 0]), u)] + self.bandwidth * noise
 
     def _log_kernels(self, x: Tensor) -> Tensor:
         """log N(x_j; x_i, h² I) for every pair, (m, n)."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gentext._points import check_points, draw_index, normal_like
+from gentext._points import check_count, check_points, draw_index, index_at, normal_like, uniform_like
 
 Covariance = Literal["full", "diagonal", "spherical"]
 COVARIANCES: tuple[Covariance, ...] = ("full", "diagonal", "spherical")
@@ -114,11 +114,11 @@ class GaussianMixture:
         Then every point goes to its nearest centre, and the covariance is the mean one around the groups' means.
         """
         check_points(x)
-        centres = x[draw_index(torch.ones_like(x[:, 0]), 1, generator)]  # (1, d)
+        centres = x[draw_index(torch.ones_like(x[:, 0]), generator)]  # (1, d)
         while len(centres) < config.num_components:
             distance = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").amin(1).square()  # (n,)
             weights = distance if distance.sum() > 0 else torch.ones_like(distance)  # all points are centres already
-            centres = torch.cat([centres, x[draw_index(weights, 1, generator)]])
+            centres = torch.cat([centres, x[draw_index(weights, generator)]])
         group = torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)  # (n,)
         one_hot = F.one_hot(group, config.num_components).to(x.dtype)  # (n, k)
         unit = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand(len(centres), -1, -1)
@@ -194,10 +194,15 @@ class GaussianMixture:
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """n points (n, d) in the order of the story (ancestral sampling): a component by its weight, then a point."""
-        z = draw_index(self.weights, n, generator)
-        factor = torch.linalg.cholesky(self.covs)[z]  # (n, d, d)
-        noise = normal_like((n, self.means.shape[1], 1), self.means, generator)
-        return self.means[z] + (factor @ noise)[:, :, 0]
+        check_count(n)
+        u = uniform_like(self.weights, (n,), generator)
+        return self.push(u, normal_like(self.means, (n, self.means.shape[1]), generator))
+
+    def push(self, u: Tensor, noise: Tensor) -> Tensor:
+        """Turn noise into points (n, d): u (n,), uniform, picks z = k; noise (n, d), normal, becomes μ + L noise."""
+        z = index_at(self.weights, u)
+        factor = torch.linalg.cholesky(self.covs)[z]  # Σ = L Lᵀ, (n, d, d)
+        return self.means[z] + (factor @ noise[:, :, None])[:, :, 0]
 
 
 def floored(covs: Tensor, covariance: Covariance, var_floor: float) -> Tensor:
