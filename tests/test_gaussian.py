@@ -12,8 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gentext.gaussian import COVARIANCES, PCA, ClassConditionalGaussian, ProbabilisticPCA, ledoit_wolf, shrink
+from gentext.gaussian import (
+    CLASSIFIERS,
+    COVARIANCES,
+    PCA,
+    ClassConditionalGaussian,
+    ProbabilisticPCA,
+    ledoit_wolf,
+    shrink,
+)
 from gentext.gaussian_images import GaussianImages, GaussianImagesConfig
+from gentext.metrics import learning_curves, share_of_each_class
 from gentext.nn import LogisticRegression
 
 SEEDS = st.integers(0, 10_000)
@@ -465,3 +474,38 @@ def test_images_that_do_not_fit_are_refused() -> None:
         GaussianImagesConfig(num_classes=2, covariance="round")
     with pytest.raises(ValueError, match="num_components"):
         GaussianImagesConfig(num_classes=2, num_components=-1)
+
+
+# ---- learning curves -------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_each_class() -> None:
+    labels = torch.tensor([0] * 40 + [1] * 10 + [2] * 2)
+    places = share_of_each_class(labels, 0.25, gen(0))
+    assert labels[places].bincount().tolist() == [10, 3, 2], "a quarter, but three of each where there are three"
+    assert len(places.unique()) == len(places)
+    assert torch.equal(places, share_of_each_class(labels, 0.25, gen(0)))
+    assert not torch.equal(places, share_of_each_class(labels, 0.25, gen(1)))
+    assert share_of_each_class(labels, 1.0, gen(0)).sort().values.tolist() == list(range(52))
+    for share in (0.0, 1.5, math.nan):
+        with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):
+            share_of_each_class(labels, share, gen(0))
+
+
+def test_learning_curves_are_means_over_draws() -> None:
+    x, y = toy(n=600)
+    fresh, wanted = toy(0, n=600)
+    curves = learning_curves(CLASSIFIERS, x, y, fresh, wanted, [0.05, 1.0], repeats=3)
+    assert list(curves) == list(CLASSIFIERS)
+    by_hand = []
+    for seed in range(3):
+        places = share_of_each_class(y, 0.05, gen(seed))
+        by_hand.append(100 * (CLASSIFIERS["LDA"](x[places], y[places]).predict(fresh) != wanted).double().mean())
+    close(curves["LDA"]["error"][0], torch.stack(by_hand).mean())
+    close(curves["LDA"]["deviation"][0], torch.stack(by_hand).std())
+    for curve in curves.values():
+        assert curve["examples"] == [30, 600]
+        assert curve["error"][0] > curve["error"][1]
+        assert curve["deviation"][1] < 1e-12, "all examples, every time"
+    with pytest.raises(ValueError, match="at least 2"):
+        learning_curves(CLASSIFIERS, x, y, fresh, wanted, [1.0], repeats=1)

@@ -101,3 +101,22 @@ def test_the_books_recipes_are_complete(name: str) -> None:
     assert found.summary.endswith(".")
     assert 1 <= found.chapter <= 21
     assert found.data_note
+
+
+def test_a_closed_form_is_computed_and_not_trained(tmp_path: Path) -> None:
+    def solve(model: torch.nn.Module, train: object) -> dict:
+        with torch.no_grad():
+            next(model.parameters()).fill_(0.5)
+        return {"train": {"step": [1], "error": [2.0]}}
+
+    closed = replace(TOY, solve=solve, fit=replace(TOY.fit, num_steps=1))
+    path = run(closed, tmp_path, progress=False, device="cpu")
+    card, model = zoo.card(path), zoo.load(path)
+    assert (card.steps, card.device, card.curve) == (1, "cpu", {"train": {"step": [1], "error": [2.0]}})
+    assert measure(model, True) == card.metrics
+    assert bool((next(model.parameters()) == 0.5).all())
+    assert not (tmp_path / "checkpoints").exists()
+    with pytest.raises(ValueError, match="toy has a closed form and is not trained: leave the number of steps out"):
+        run(closed, tmp_path, steps=5, progress=False)
+    with pytest.raises(ValueError, match="toy has a closed form: it takes one step, not 12"):
+        replace(TOY, solve=solve)

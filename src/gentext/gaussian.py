@@ -13,6 +13,7 @@ and few latent numbers the same arithmetic is probabilistic PCA, the plainest la
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -20,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gentext.nn import PCA, check_codes, check_labels
+from gentext.nn import PCA, LogisticRegression, check_codes, check_labels
 
 LOG_TWO_PI = math.log(2 * math.pi)
 Covariance = Literal["shared", "full", "diagonal"]
@@ -362,3 +363,12 @@ class ProbabilisticPCA:
         options: dict = {"generator": generator, "dtype": self.mean.dtype, "device": self.mean.device}
         x = self.decode(torch.randn(n, self.weight.shape[1], **options))
         return x + self.noise_var.sqrt() * torch.randn(n, len(self.mean), **options) if noise else x
+
+
+# What the chapter compares, each fitted to (rows, labels): two generative classifiers and two discriminative ones.
+CLASSIFIERS: dict[str, Callable[[Tensor, Tensor], ClassConditionalGaussian | LogisticRegression]] = {
+    "LDA": lambda x, y: ClassConditionalGaussian.fit(x, y, "shared", shrinkage="ledoit-wolf"),
+    "QDA": lambda x, y: ClassConditionalGaussian.fit(x, y, "full", shrinkage="ledoit-wolf"),
+    "logistic, C = 1": lambda x, y: LogisticRegression.fit(x, y),
+    "logistic, C = 100": lambda x, y: LogisticRegression.fit(x, y, inverse_penalty=100.0),
+}

@@ -2,6 +2,7 @@
 
 from gentext.metrics.codes import active_units, linear_probe
 from gentext.metrics.features import glyph_features
+from gentext.metrics.learning import learning_curves, share_of_each_class
 from gentext.metrics.pictures import psnr, sharpness
 from gentext.metrics.samples import (
     Neighbours,
@@ -19,9 +20,11 @@ __all__ = [
     "frechet_distance",
     "gaussian_frechet_distance",
     "glyph_features",
+    "learning_curves",
     "linear_probe",
     "nearest_neighbours",
     "precision_recall",
     "psnr",
+    "share_of_each_class",
     "sharpness",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gentext._device import device as pick_device
 from gentext.train.config import FitConfig
-from gentext.train.loop import FitResult, fit
+from gentext.train.loop import FitResult, History, fit
 from gentext.train.tensors import TensorData
 from gentext.zoo import Card, Measurement, round_weights, save, thin_curve
 
@@ -39,6 +41,8 @@ class Recipe:
         on_step: (model) -> a function called before each step with the number of steps done, e.g. to warm up a weight.
         data_note: what the data is, for the card.
         half: store the weights as float16.
+        solve: (model, training data) -> curves for the card; computes a model that has a closed form. Then nothing is
+            trained, and `fit` gives the seed alone: it asks for one step.
     """
 
     name: str
@@ -51,6 +55,11 @@ class Recipe:
     on_step: Callable[[nn.Module], Callable[[int], None]] | None = None
     data_note: str = ""
     half: bool = True
+    solve: Callable[[nn.Module, TensorData], History] | None = None
+
+    def __post_init__(self) -> None:
+        if self.solve is not None and self.fit.num_steps != 1:
+            raise ValueError(f"{self.name} has a closed form: it takes one step, not {self.fit.num_steps}")
 
 
 _RECIPES: dict[str, Callable[[], Recipe]] = {}
@@ -114,17 +123,20 @@ def run(
         torch.default_generator.manual_seed(config.seed)
         model = recipe.build()
     train, validation = recipe.data()
-    result = fit(
-        model,
-        train,
-        config,
-        validation=validation,
-        directory=out / "checkpoints" / recipe.name,
-        resume=resume,
-        on_step=recipe.on_step(model) if recipe.on_step is not None else None,
-        progress=progress,
-        device=device,
-    )
+    if recipe.solve is not None:
+        result = solved(recipe, model, train, config, device)
+    else:
+        result = fit(
+            model,
+            train,
+            config,
+            validation=validation,
+            directory=out / "checkpoints" / recipe.name,
+            resume=resume,
+            on_step=recipe.on_step(model) if recipe.on_step is not None else None,
+            progress=progress,
+            device=device,
+        )
     path = out / f"{recipe.name}.safetensors"
     if result.interrupted:
         raise KeyboardInterrupt
@@ -134,6 +146,19 @@ def run(
         save(path, result.model, make_card(recipe, config, train, result), half=recipe.half)
     PartialState().wait_for_everyone()
     return path
+
+
+def solved(
+    recipe: Recipe, model: nn.Module, train: TensorData, config: FitConfig, device: torch.device | str | None
+) -> FitResult:
+    """A closed form's result in the shape of a training's. ValueError if other than one step was asked for."""
+    assert recipe.solve is not None
+    if config.num_steps != 1:
+        raise ValueError(f"{recipe.name} has a closed form and is not trained: leave the number of steps out")
+    chosen = pick_device(str(device) if device is not None else None)
+    began = time.perf_counter()
+    history = recipe.solve(model.to(chosen), train)
+    return FitResult(model.eval(), history, 1, time.perf_counter() - began, chosen, interrupted=False)
 
 
 def is_first_process() -> bool:

@@ -20,6 +20,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 # anything else. Modules are imported when a model of the kind is asked for: the zoo stands below the chapters.
 KINDS: dict[str, tuple[str, str, str]] = {
     "autoencoder": ("gentext.autoencoder", "Autoencoder", "AutoencoderConfig"),
+    "gaussian-images": ("gentext.gaussian_images", "GaussianImages", "GaussianImagesConfig"),
     "glyph-classifier": ("gentext.nn", "GlyphClassifier", "ClassifierConfig"),
     "vae": ("gentext.vae", "VAE", "VAEConfig"),
 }
