@@ -30,7 +30,7 @@ def compact_png(image: Image.Image, max_error: float = 24) -> tuple[bytes, tuple
     palette: list[int] = []
     error, nearest = np.full(len(seen), np.inf), np.zeros(len(seen), dtype=np.uint8)
     while len(palette) < min(256, len(seen)):  # first the frequent colours, then whatever is worst served
-        chosen = int(frequent[len(palette)]) if len(palette) < len(frequent) else int(error.argmax())
+        chosen = int(frequent[len(palette)]) if len(palette) < len(frequent) else int(np.argmax(error))
         distance = np.abs(seen - seen[chosen]).max(1)
         nearest[distance < error] = len(palette)
         error = np.minimum(error, distance)
