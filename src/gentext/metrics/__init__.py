@@ -12,19 +12,24 @@ from gentext.metrics.samples import (
     nearest_neighbours,
     precision_recall,
 )
+from gentext.metrics.text import bits_per_character, perplexity, stream_nats, text_nats
 
 __all__ = [
     "Neighbours",
     "PrecisionRecall",
     "active_units",
+    "bits_per_character",
     "frechet_distance",
     "gaussian_frechet_distance",
     "glyph_features",
     "learning_curves",
     "linear_probe",
     "nearest_neighbours",
+    "perplexity",
     "precision_recall",
     "psnr",
     "share_of_each_class",
     "sharpness",
+    "stream_nats",
+    "text_nats",
 ]

@@ -70,11 +70,55 @@ class FitConfig:
         if self.schedule == "constant":
             return self.learning_rate
         progress = (step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))  # from 1 to 0
+        return self.lowest_learning_rate + (self.learning_rate - self.lowest_learning_rate) * fall
 
     def ema_decay_at(self, step: int) -> float:
         """The decay used after step `step`, counted from 0."""
         return min(self.ema_decay or 0.0, (1 + step) / (10 + step))
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        """Decay of AdamW's averages of the gradient and of its square."""
+        return (0.9, 0.999)
+
+    @property
+    def lowest_learning_rate(self) -> float:
+        """Where the cosine ends."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextFitConfig(FitConfig):
+    """What language models are usually trained with: AdamW that forgets faster, a schedule that does not end at 0.
+
+    A class of its own, because the settings of a run are part of its checkpoint and of its card.
+
+    Attributes:
+        betas: decay of AdamW's averages of the gradient and of its square.
+        min_learning_rate: where the cosine ends.
+    """
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    min_learning_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        FitConfig.__post_init__(self)
+        object.__setattr__(self, "betas", tuple(self.betas))  # a configuration read back from JSON brings a list
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas}")
+        if not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise ValueError(
+                f"min_learning_rate must lie between 0 and the learning rate, got {self.min_learning_rate}"
+            )
+
+    @property
+    def adam_betas(self) -> tuple[float, float]:
+        return self.betas
+
+    @property
+    def lowest_learning_rate(self) -> float:
+        return self.min_learning_rate
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:

@@ -373,9 +373,9 @@ def make_optimizer(parameters: list[nn.Parameter], config: FitConfig, device: to
     else:  # each group costs a call a step
         groups = [{"params": decayed + others, "weight_decay": 0.0}]
     try:
-        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.adam_betas, fused=True)
     except RuntimeError:  # torch before 2.4 on a CPU
-        return torch.optim.AdamW(groups, lr=config.learning_rate)
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.adam_betas)
 
 
 @torch.no_grad()

@@ -58,6 +58,55 @@ class TensorData:
         return [[*tensor.shape, str(tensor.dtype)] for tensor in self.tensors]
 
 
+class TokenData(TensorData):
+    """Windows of one long row of tokens; the batch is (tokens (b, context + 1),): what is read, and what comes next.
+
+    Without `starts` a window may begin anywhere. An epoch, which sees every window once, is then `context` times as
+    long as the text, and most runs end in the first: batches at random places, as is usual for language models.
+
+    Args:
+        tokens: (n,) ids of any integer type; a small one saves memory.
+        context: tokens read; a window has one more.
+        starts: (m,) where windows may begin, e.g. `torch.arange(0, n - context, context)` for each token once, or where
+            texts begin.
+
+    Raises:
+        ValueError: not such tokens, or a window that does not fit.
+    """
+
+    def __init__(
+        self, tokens: Tensor, context: int, starts: Tensor | None = None, transform: Transform | None = None
+    ) -> None:
+        if tokens.ndim != 1 or tokens.is_floating_point() or context < 1 or len(tokens) <= context:
+            raise ValueError(
+                f"TokenData needs one row of more than {context} whole numbers, got {tuple(tokens.shape)} of "
+                f"{tokens.dtype}"
+            )
+        super().__init__((tokens,), transform)
+        self.context = context
+        self.starts = None if starts is None else starts.to(tokens.device, torch.int64)
+        if self.starts is not None:
+            last = len(tokens) - context - 1
+            if self.starts.ndim != 1 or not len(self.starts) or self.starts.min() < 0 or self.starts.max() > last:
+                raise ValueError(
+                    f"starts must be a row of places in 0..{last}, where windows of {context} + 1 tokens fit"
+                )
+
+    def __len__(self) -> int:
+        return len(self.tensors[0]) - self.context if self.starts is None else len(self.starts)
+
+    def to(self, device: torch.device | str) -> TokenData:
+        return TokenData(self.tensors[0].to(device), self.context, self.starts, self.transform)
+
+    def rows(self, indices: Tensor) -> tuple[Tensor, ...]:
+        starts = indices if self.starts is None else self.starts[indices]
+        window = torch.arange(self.context + 1, device=indices.device)
+        return (self.tensors[0][starts[:, None] + window].long(),)
+
+    def shapes(self) -> list[list[object]]:
+        return [*super().shapes(), ["context", self.context, "windows", len(self)]]
+
+
 class BatchOrder:
     """Which examples step t sees: epochs one after the other, each in its own random order.
 

@@ -19,9 +19,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 # kind -> (module, model class, configuration class). A file can name only these, so it cannot make us import or call
 # anything else. Modules are imported when a model of the kind is asked for: the zoo stands below the chapters.
 KINDS: dict[str, tuple[str, str, str]] = {
+    "attention-model": ("gentext.attention_model", "AttentionModel", "AttentionModelConfig"),
     "autoencoder": ("gentext.autoencoder", "Autoencoder", "AutoencoderConfig"),
     "gaussian-images": ("gentext.gaussian_images", "GaussianImages", "GaussianImagesConfig"),
     "glyph-classifier": ("gentext.nn", "GlyphClassifier", "ClassifierConfig"),
+    "gpt": ("gentext.gpt", "GPT", "GPTConfig"),
     "vae": ("gentext.vae", "VAE", "VAEConfig"),
 }
 
