@@ -16,9 +16,14 @@ and `host.mjs` runs it with onnxruntime-web. The front end is the same file in b
 """
 
 from gentext.live.base import LiveFigure
+from gentext.live.density_playground import DensityPlayground
 from gentext.live.embedding_map import EmbeddingMap
 from gentext.live.latent_explorer import LatentExplorer
 
-__all__ = ["FIGURES", "EmbeddingMap", "LatentExplorer", "LiveFigure"]
+__all__ = ["FIGURES", "DensityPlayground", "EmbeddingMap", "LatentExplorer", "LiveFigure"]
 
-FIGURES: dict[str, type[LiveFigure]] = {"embedding_map": EmbeddingMap, "latent_explorer": LatentExplorer}
+FIGURES: dict[str, type[LiveFigure]] = {
+    "density_playground": DensityPlayground,
+    "embedding_map": EmbeddingMap,
+    "latent_explorer": LatentExplorer,
+}
