@@ -243,9 +243,7 @@ class MultiHeadAttention(nn.Module):
         if context is None:
             return self.query_key_value(x).split(self.sizes, dim=-1)
         if self.config.causal or self.rotary is not None:
-            raise ValueError(
-                "cross attention has no common positions: configure it with causal=False and no rotary_base"
-            )
+            raise ValueError("cross attention needs causal=False and no rotary_base: two texts share no positions")
         weight, bias, width = self.query_key_value.weight, self.query_key_value.bias, self.config.width
         q = F.linear(x, weight[:width], None if bias is None else bias[:width])
         k, v = F.linear(context, weight[width:], None if bias is None else bias[width:]).chunk(2, dim=-1)
