@@ -208,14 +208,19 @@ class ClassConditionalGaussian:
         return torch.multinomial(self.log_prior.exp(), n, replacement=True, generator=generator)
 
     def sample(self, n: int, label: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        """n rows x (n, d): y from the prior, or `label` (n,), then x = μ_y + Σ_y^½ ε with ε ~ N(0, I).
+        """n rows x (n, d): y from the prior, or `label` (n,), then x from N(μ_y, Σ_y)."""
+        label = self.sample_labels(n, generator) if label is None else label
+        noise = torch.randn(n, self.mean.shape[1], generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        return self.push(noise, label)
+
+    def push(self, noise: Tensor, label: Tensor) -> Tensor:
+        """Turn standard normal noise ε (n, d) into rows x = μ_y + Σ_y^½ ε of classes `label` (n,).
 
         The symmetric root, so that the same noise gives the same row however the directions are turned. A singular
         covariance may be drawn from too: the rows lie on its sheet.
         """
-        label = self.sample_labels(n, generator) if label is None else label
-        check_labels(label, n, len(self.mean))
-        noise = torch.randn(n, self.mean.shape[1], generator=generator, dtype=self.mean.dtype, device=self.mean.device)
+        check_codes(noise, self.mean.shape[1], name="noise")
+        check_labels(label, len(noise), len(self.mean))
         std, directions = self.spectrum
         if self.cov.ndim == 2:
             return self.mean[label] + std[label] * noise

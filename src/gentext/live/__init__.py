@@ -18,12 +18,16 @@ and `host.mjs` runs it with onnxruntime-web. The front end is the same file in b
 from gentext.live.base import LiveFigure
 from gentext.live.density_playground import DensityPlayground
 from gentext.live.embedding_map import EmbeddingMap
+from gentext.live.gaussian_signs import GaussianSigns
 from gentext.live.latent_explorer import LatentExplorer
+from gentext.live.timeline_explorer import TimelineExplorer
 
-__all__ = ["FIGURES", "DensityPlayground", "EmbeddingMap", "LatentExplorer", "LiveFigure"]
+__all__ = ["FIGURES", "DensityPlayground", "EmbeddingMap", "GaussianSigns", "LatentExplorer", "LiveFigure", "TimelineExplorer"]
 
 FIGURES: dict[str, type[LiveFigure]] = {
     "density_playground": DensityPlayground,
     "embedding_map": EmbeddingMap,
+    "gaussian_signs": GaussianSigns,
     "latent_explorer": LatentExplorer,
+    "timeline_explorer": TimelineExplorer,
 }
