@@ -22,7 +22,15 @@ from gentext.live.gaussian_signs import GaussianSigns
 from gentext.live.latent_explorer import LatentExplorer
 from gentext.live.timeline_explorer import TimelineExplorer
 
-__all__ = ["FIGURES", "DensityPlayground", "EmbeddingMap", "GaussianSigns", "LatentExplorer", "LiveFigure", "TimelineExplorer"]
+__all__ = [
+    "FIGURES",
+    "DensityPlayground",
+    "EmbeddingMap",
+    "GaussianSigns",
+    "LatentExplorer",
+    "LiveFigure",
+    "TimelineExplorer",
+]
 
 FIGURES: dict[str, type[LiveFigure]] = {
     "density_playground": DensityPlayground,
