@@ -391,8 +391,10 @@ def test_the_network_sees_the_past_only(positions: str, mlp_width: int) -> None:
     assert trace.weights.shape == (3, 2, 2, 10, 10)
     swapped = tokens.clone()
     swapped[:, [0, 1]] = tokens[:, [1, 0]]
-    same = torch.allclose(model(swapped)[:, 5], logits[:, 5], atol=1e-12)
-    assert same is (positions == "none"), "without positions, order is lost"
+    assert not torch.allclose(model(swapped)[:, 5], logits[:, 5], atol=1e-12)
+    one = small(positions=positions, mlp_width=mlp_width, num_layers=1)
+    same = torch.allclose(one(swapped)[:, 5], one(tokens)[:, 5], atol=1e-12)
+    assert same is (positions == "none"), "without positions one layer does not know the order; a second does"
 
 
 def test_the_networks_loss_heads_and_refusals(tmp_path: Path) -> None:
