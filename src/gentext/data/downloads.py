@@ -52,7 +52,7 @@ def read(name: str, sha256: str, addresses: Callable[[], Sequence[str]]) -> byte
         if _checksum(content) == sha256:
             return content
         warnings.warn(f"{path} is damaged ({len(content)} bytes, wrong checksum): downloading it again.", stacklevel=2)
-    content = _download(path, sha256, addresses())
+    content = _download(name, path, sha256, addresses())
     try:
         _keep(path, content)
     except OSError as error:
@@ -61,7 +61,7 @@ def read(name: str, sha256: str, addresses: Callable[[], Sequence[str]]) -> byte
     return content
 
 
-def _download(path: Path, sha256: str, addresses: Sequence[str]) -> bytes:
+def _download(name: str, path: Path, sha256: str, addresses: Sequence[str]) -> bytes:
     """The first content with the right checksum that an address gives."""
     trouble = "no address is known"
     for address in [*addresses] * ATTEMPTS:
@@ -75,7 +75,7 @@ def _download(path: Path, sha256: str, addresses: Sequence[str]) -> bytes:
         trouble = f"{len(content)} bytes came with a wrong checksum"
     raise DataUnavailable(
         f"{path.name} could not be downloaded ({trouble}): connect to the network and try again, put the file into "
-        f"{path.parent}, or set GENTEXT_DATA to a folder that holds {path.parent.parent.name}/raw/{path.name}."
+        f"{path.parent}, or set GENTEXT_DATA to a folder that holds {name}."
     )
 
 
