@@ -52,7 +52,9 @@ class Inscriptions:
         if n < 0:
             raise ValueError(f"n must be at least 0, got {n}.")
         if generator.device.type != "cpu":
-            raise ValueError(f"Inscriptions are written on the CPU: the generator must be there, not on {generator.device}.")
+            raise ValueError(
+                f"Inscriptions are written on the CPU: the generator must be there, not on {generator.device}."
+            )
         return [self.grammar.sample(generator) for _ in range(n)]
 
     def steps(self, text: str) -> list[Step] | None:

@@ -160,8 +160,6 @@ class Branch:
         return found
 
 
-
-
 class Step(NamedTuple):
     """One choice in a text: `text[start:end]` is where it shows, `nats` is −log of its probability."""
 
@@ -414,7 +412,9 @@ def _merge(factors: list[Factor]) -> list[Factor]:
     for factor in factors:
         by_scope.setdefault(factor.scope, []).append(factor)
     return [
-        same[0] if len(same) == 1 else _factor(scope, lambda values, same=same: math.fsum(f.value(values) for f in same))
+        same[0]
+        if len(same) == 1
+        else _factor(scope, lambda values, same=same: math.fsum(f.value(values) for f in same))
         for scope, same in by_scope.items()
     ]
 

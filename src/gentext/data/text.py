@@ -54,7 +54,9 @@ def load_text(name: str, split: str, size: int | None = None) -> TextSet:
             raise ValueError(f"size is the number of inscriptions, at least 1, not {size}.")
         return TextSet(_inscriptions(split, size or SIZES[split]), name, split)
     if split == "test":
-        raise ValueError("tiny_shakespeare has no test split: it is cut into train (9 tenths) and validation (1 tenth).")
+        raise ValueError(
+            "tiny_shakespeare has no test split: it is cut into train (9 tenths) and validation (1 tenth)."
+        )
     if size is not None:
         raise ValueError(f"tiny_shakespeare is one text and comes whole: leave size out, not {size}.")
     text = downloads.read(SHAKESPEARE, _SHA256, lambda: _ADDRESSES).decode("ascii")
