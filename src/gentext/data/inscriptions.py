@@ -58,7 +58,7 @@ class Inscriptions:
         return [self.grammar.sample(generator) for _ in range(n)]
 
     def steps(self, text: str) -> list[Step] | None:
-        """The choices that made `text`, with their place in it and their surprise in nats; None if it is no inscription."""
+        """The choices that made `text`, each with its place and its surprise in nats; None if it is no inscription."""
         return self.grammar.derive(text)
 
     def log_prob(self, text: str | Iterable[str]) -> float:

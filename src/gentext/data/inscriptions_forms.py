@@ -14,7 +14,6 @@ from gentext.data.inscriptions_world import (
     KING,
     KINGS,
     MAN,
-    MONTHS,
     PERSON,
     REIGNS,
     RIVERS,
@@ -30,6 +29,10 @@ from gentext.data.inscriptions_world import (
     year,
 )
 
+MONTHS = (
+    "sowing, first fruits, barley, lamps, the long sun, honey, vintage, the flood, returning boats, rest, weaving, "
+    "new reeds"
+).split(", ")
 KINDS = {"dedication": 0.28, "epitaph": 0.24, "edict": 0.18, "rations": 0.16, "boundary": 0.14}
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -118,8 +121,8 @@ DEDICATION: Rules = {
             3,
             "To <deity:deity>, <epithet:epithet|deity>,\n"
             "<giver:person>, <child(giver)> of <father:man>, <trade:trade|giver> of <city:city_of_deity|deity>,\n"
-            "[gave] <gift:gift|deity>\n[because].\n"
-            "It was under king <king:king>, in his year <year:year|king>.\n"
+            "[gave] <gift:gift|deity>[besides]\n[because].\n"
+            "It was under king <king:king>, in his year <year:year|king>.\n[witness]"
             "May <deity> [bless], and may king <king> [prosper].",
         ),
         (
@@ -127,17 +130,21 @@ DEDICATION: Rules = {
             "Under king <king:king>, son of <father_of_king(king)>, in his year <year:year|king>,\n"
             "<giver:person>, <child(giver)> of <father:man>, <trade:trade|giver> of <city:city>,\n"
             "[gave] to <deity:deity_of_city|city>, <epithet:epithet|deity>,\n"
-            "<gift:gift|deity> [because].\n"
-            "Let no one carry it away while <king> is king:\n"
+            "<gift:gift|deity>[besides]\n[because].\n[witness]"
+            "[guard] while <king> is king:\n"
             "<deity>, <epithet>, knows the name of <giver>.",
         ),
     ],
-    "gave": [(4, "gave"), (2, "offered"), (1, "brought")],
+    "gave": [(4, "gave"), (2, "offered"), (1, "brought"), (1, "promised")],
+    "besides": [(3, ""), (2, " and <silver:shekels> shekels of silver"), (1, " with <number:few> lamps")],
     "because": [
         (4, "because <she(deity)> heard <his(giver)> voice"),
-        (3, "for the life of <his(giver)> [kin]"),
-        (2, "as <he(giver)> had vowed"),
-        (1, "after <years:few> years away"),
+        (4, "for the life of <his(giver)> [kin]"),
+        (3, "as <he(giver)> had vowed"),
+        (2, "in thanks for <number:few> good harvests"),
+        (2, "after a journey to <place:city>"),
+        (1, "since <his(giver)> [limb] were healed"),
+        (1, "when the <river:river> had not flooded <his(giver)> fields"),
     ],
     "kin": [
         (3, "son <kin:man>"),
@@ -146,13 +153,22 @@ DEDICATION: Rules = {
         (1, "sister <kin:woman>"),
         (1, "mother <kin:woman>"),
     ],
+    "limb": [(2, "eyes"), (2, "hands"), (1, "knees"), (1, "ears")],
+    "witness": [
+        (2, ""),
+        (3, "Witness: <witness:person>, <trade_of_witness:trade|witness>.\n"),
+        (2, "Witnesses: <witness:person> and <witness:person>.\n"),
+        (1, "<witness:person>, <child(witness)> of <of_witness:man>, saw it.\n"),
+    ],
     "bless": [
         (4, "remember <giver>"),
         (3, "keep the house of <father>"),
         (2, "lengthen the days of <giver>"),
         (1, "walk beside <giver>"),
+        (1, "send <him(giver)> sleep"),
     ],
-    "prosper": [(3, "live long"), (2, "rule in peace"), (1, "see the sons of his sons")],
+    "prosper": [(3, "live long"), (2, "rule in peace"), (1, "see the sons of his sons"), (1, "sit firm on his throne")],
+    "guard": [(2, "Let no one carry it away"), (1, "No hand shall move it"), (1, "Here it shall stay")],
 }
 
 EDICT: Rules = {
@@ -163,32 +179,47 @@ EDICT: Rules = {
             "<year=none()>[deed][again|king,year]"
             "Hear my word: [law].\n"
             "Whoever breaks it shall pay <fine:fine> shekels of silver,\n"
-            "<part:part|fine> to <deity=patron(city)><deity>, <epithet:epithet|deity>, and <less(fine,part)> to the palace.\n"
-            "[close]",
+            "<part:part|fine> to <deity=patron(city)><deity>, <epithet:epithet|deity>,"
+            " and <less(fine,part)> to the palace.\n"
+            "[written]The word of <king> [stands].",
         )
     ],
-    "title": [(3, "king of the five rivers"), (2, "shepherd of his people"), (1, "strong ox of the land")],
+    "title": [
+        (3, "king of the five rivers"),
+        (2, "shepherd of his people"),
+        (1, "strong ox of the land"),
+        (1, "servant of the gods"),
+    ],
     "deed": [(1, "In my year <year:year|king,year> I [work].\n")],
-    "again": [(_years_left, "[deed][twice|king,year]"), (0.5, "")],
-    "twice": [(_years_left, "[deed][thrice|king,year]"), (1, "")],
-    "thrice": [(_years_left, "[deed]"), (3, "")],
+    "again": [(_years_left, "[deed][twice|king,year]"), (0.8, "")],
+    "twice": [(_years_left, "[deed][thrice|king,year]"), (1.5, "")],
+    "thrice": [(_years_left, "[deed]"), (4, "")],
     "work": [
         (4, "built the wall of <place:city>"),
         (3, "raised the house of <god:deity>, <praise:epithet|god>"),
+        (3, "took <place:city> and counted <captives:hundreds> captives"),
         (2, "dug a canal from the <river:river> to <place:city>"),
-        (2, "took <place:city> and counted <captives:hundreds> captives"),
+        (2, "made peace with <lord:man>, lord of <place:city>"),
+        (1, "gave <measures:hundreds> measures of <good:good> to the poor of <place:city>"),
         (1, "planted <palms:dozens> palms before the gate of <place:city>"),
+        (1, "hunted <beasts:dozens> lions beyond the <river:river>"),
     ],
     "law": [
         (4, "no one shall move the stone of his neighbour"),
         (3, "the market of <place:city> is free of toll in the month of <month:month>"),
         (2, "none shall turn the water of the <river:river>"),
         (2, "whoever hires a <worker:worker> shall pay before sunset"),
+        (2, "in <place:city> the <good:good> is sold by the measure of <god:deity>"),
         (1, "let the widow keep her house"),
     ],
-    "close": [
-        (2, "The word of <king> stands in <city>."),
-        (1, "While the sun rises over <city>, the word of <king> stands."),
+    "written": [
+        (3, "Written by <scribe:person>, <child(scribe)> of <father:man>.\n"),
+        (2, "Read out by <herald:person>, <trade:trade|herald>.\n"),
+    ],
+    "stands": [
+        (3, "stands in <city>"),
+        (1, "stands while the <river:river> runs"),
+        (1, "is not water, it is stone"),
     ],
 }
 
@@ -199,15 +230,24 @@ EPITAPH: Rules = {
             "[here] <dead:person>, <child(dead)> of <father:man>, <trade:trade|dead> of <city:city>.\n"
             "Under king <king:king_of_birth>, in year <born:year|king>, <he(dead)> was born;\n"
             "under [then|king,born], in year <died:year_of_death|king,born,generations>, <he(dead)> died.\n"
-            "<He(dead)> saw <age(king,born,generations,died)> harvests.\n"
-            "<His(dead)> [mourners|dead] set up this stone.\n[farewell]",
+            "<He(dead)> saw <age(king,born,generations,died)> harvests[life].\n"
+            "<His(dead)> [mourners|dead] set up this stone.\n[carver][farewell]",
         )
     ],
     "here": [(3, "Here lies"), (2, "This is the house of"), (1, "Beneath this stone sleeps")],
     "then": [
         (_under(0), "the same king<generations=none()>"),
-        (_under(1), "his son <generations=once()><heir(king,generations)>"),
-        (_under(2), "his grandson <generations=twice()><heir(king,generations)>"),
+        (_under(1), "that king's son <generations=once()><heir(king,generations)>"),
+        (_under(2), "that king's grandson <generations=twice()><heir(king,generations)>"),
+    ],
+    "life": [
+        (3, ""),
+        (3, " and served <deity:deity_of_city|city>, <epithet:epithet|deity>"),
+        (2, " and came home from <number:few> wars"),
+        (2, " and planted <trees:dozens> trees"),
+        (1, " and crossed the <river:river> <number:few> times"),
+        (1, ", and the walls of <place:city> and <place:city>"),
+        (1, " and wronged no one"),
     ],
     "mourners": [
         (lambda dead: 3.0 * is_woman(dead), "husband <mourner:man>"),
@@ -215,14 +255,17 @@ EPITAPH: Rules = {
         (2, "son <mourner:man>"),
         (2, "daughter <mourner:woman>"),
         (2, "two sons, <mourner:man> and <mourner:man>,"),
-        (1, "two daughters, <mourner:woman> and <mourner:woman>,"),
-        (1, "three sons, <mourner:man>, <mourner:man> and <mourner:man>,"),
+        (1.5, "two daughters, <mourner:woman> and <mourner:woman>,"),
+        (1.5, "three sons, <mourner:man>, <mourner:man> and <mourner:man>,"),
+        (1, "three daughters, <mourner:woman>, <mourner:woman> and <mourner:woman>,"),
         (1, "brother <mourner:man>"),
     ],
+    "carver": [(1, ""), (1, "<carver:person> carved it.\n")],
     "farewell": [
         (3, "Stranger, say the name of <dead> and go in peace."),
         (2, "May <deity:deity_of_city|city>, <epithet:epithet|deity>, be gentle to <him(dead)>."),
-        (1, "The house of <father> is dark without <him(dead)>."),
+        (2, "The house of <father> is dark without <him(dead)>."),
+        (1, "What <dead> was, you are; what <he(dead)> is, you will be."),
     ],
 }
 
@@ -231,7 +274,8 @@ RATIONS: Rules = {
         (
             1,
             "King <king:king>, year <year:year|king>, month of <month:month>.\n"
-            "[measured] <good:good> from the house of <deity:deity> at <city:city_of_deity|deity>, for <size:size> workers:\n"
+            "[measured] <good:good> from the house of <deity:deity> at <city:city_of_deity|deity>,"
+            " for <size:size> workers:\n"
             "<rank=nobody()><total=none()>[list|size]"
             "For <size> workers, <total> measures of <good>.\n"
             "The store held <stock:stock|total> and holds <less(stock,total)>.\n"
@@ -265,7 +309,7 @@ BOUNDARY: Rules = {
     ],
     "land": [(3, "in the fields of"), (2, "in the orchards of"), (1, "outside the gate of")],
     "beside": [
-        (5, "by the field of <neighbour:person>"),
+        (9, "by the field of <neighbour:person>"),
         (2, "by the canal of <place:city>"),
         (2, "by the river <river:river>"),
         (1, "by the road to <place:city>"),
@@ -275,6 +319,7 @@ BOUNDARY: Rules = {
         (3, "dry up his wells"),
         (2, "turn his barley to thorns"),
         (1, "close every door to him"),
+        (1, "feed his house to the crows"),
     ],
 }
 
@@ -288,26 +333,27 @@ TABLES: dict[str, Table | Callable[..., Table]] = {
     "city_of_deity": city_of_deity,
     "deity": DEITY,
     "deity_of_city": deity_of_city,
-    "dozens": zipf([12 * k for k in range(1, 13)], 0.8),
+    "dozens": zipf([12 * k for k in range(1, 16)], 0.6),
     "epithet": epithet,
     "few": zipf(NUMBERS[2:], 0.5),
     "fine": zipf([10, 20, 60, 30, 40, 50, 100, 90, 80, 70]),
     "gift": gift,
-    "good": zipf(["barley", "oil", "beer", "dates", "wool", "flour"]),
+    "good": zipf("barley oil beer dates wool flour wine salt".split(), 0.8),
     "hundreds": zipf([100 * k + 20 * j for j in range(5) for k in range(1, 10)], 0.4),
     "king": KING,
     "king_of_birth": Table({king: p for king, p in KING.probabilities.items() if king in KINGS[:-2]}),
-    "length": zipf(range(20, 61), 0.4),
+    "length": zipf(range(20, 61), 0.3),
     "man": MAN,
     "month": zipf(MONTHS, 0.6),
     "part": part,
     "person": PERSON,
     "rank": rank,
     "river": zipf(RIVERS, 0.7),
-    "size": zipf(["four", "three", "five", "two", "six"], 0.7),
+    "size": zipf(["four", "five", "three", "six", "two"], 0.7),
+    "shekels": zipf(range(2, 31), 0.4),
     "stock": stock,
     "trade": trade,
-    "width": zipf(range(10, 41), 0.4),
+    "width": zipf(range(10, 50, 10), 0.5),
     "woman": WOMAN,
     "worker": zipf([*RANKS][2:-1], 0.5),
     "year": year,
@@ -336,7 +382,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "once": lambda: 1,
     "patron": lambda city: CITY_DEITY[city],
     "plus": lambda a, b: a + b,
-    "she": _pronoun("he", "she", lambda deity: DEITIES[deity].she),
+    "she": _pronoun("he", "she", lambda deity: DEITIES[deity].is_goddess),
     "times": lambda length, width: length * width,
     "twice": lambda: 2,
 }

@@ -42,7 +42,7 @@ class Table:
         ValueError: there is no value, or a weight is negative or not finite, or all are 0.
     """
 
-    def __init__(self, weights: Mapping[Value, float]) -> None:
+    def __init__(self, weights: Mapping[Any, float]) -> None:
         if not all(0 <= weight < math.inf for weight in weights.values()) or not sum(weights.values()) > 0:
             raise ValueError(f"a table needs weights of at least 0 that are not all 0, got {dict(weights)}")
         total = math.fsum(weights.values())
@@ -122,11 +122,9 @@ class Draw:
         found = self.cache.get(key)
         if found is None:
             found = self.make if isinstance(self.make, Table) else self.make(*key)
-            texts = sorted(found.by_text)
-            for k, short in enumerate(texts):
-                for long in itertools.takewhile(lambda text: text.startswith(short), texts[k + 1 :]):
-                    if any(_clash(short + opening, long) for opening in self.after):
-                        raise ValueError(f"{self.name} could be {short!r} or {long!r}: the text does not tell.")
+            for short, long in _prefixes(found.by_text):
+                if any(_clash(short + opening, long) for opening in self.after):
+                    raise ValueError(f"{self.name} could be {short!r} or {long!r}: the text does not tell.")
             self.cache[key] = found
         return found
 
@@ -177,7 +175,8 @@ class Grammar:
     """Texts from `rules[start]`.
 
     Args:
-        rules: for each rule its ways to go on: (weight, template). A weight may be a function of what the rule depends on.
+        rules: for each rule its ways to go on, (weight, template). A weight may be a function of what the rule's
+            choice depends on.
         tables: the tables, or functions that give one for the values of what it depends on.
         functions: for what templates compute.
 
@@ -450,6 +449,16 @@ def _find_openings(pieces: Pieces, after: tuple[str, ...]) -> tuple[str, ...]:
             piece.openings = [_find_openings(way, after) for way in piece.ways]
             after = tuple(opening for way in piece.openings for opening in way)
     return after
+
+
+def _prefixes(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """The pairs of texts of which the first is the beginning of the second: after sorting they stand close together."""
+    ordered = sorted(texts)
+    for k, short in enumerate(ordered):
+        for long in ordered[k + 1 :]:
+            if not long.startswith(short):
+                break
+            yield short, long
 
 
 def _clash(one: str, other: str) -> bool:
