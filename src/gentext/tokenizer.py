@@ -132,7 +132,7 @@ def cut(text: str, pattern: str = "gpt2") -> list[str]:
 # ---- byte-pair encoding ----------------------------------------------------------------------------------------------
 
 # The bytes in the order of their ids. GPT-2 writes each byte as one visible character: the visible ones of Latin-1 as
-# themselves, the other 68 as the characters from code point 256 on. Sorted by these characters, visible bytes come first.
+# themselves, the other 68 as the characters from code point 256 on. In the order of these, visible bytes come first.
 _VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTES = bytes([*_VISIBLE, *sorted(set(range(256)) - set(_VISIBLE))])
 _CHARACTER = {byte: chr(byte if byte in _VISIBLE else 256 + k - len(_VISIBLE)) for k, byte in enumerate(BYTES)}
@@ -300,8 +300,8 @@ class BytePairTokenizer:
 def learn_merges(words: dict[bytes, int], num_tokens: int) -> list[tuple[bytes, bytes]]:
     """Merges that make `num_tokens` new tokens, or fewer where nothing is left to merge; `words` with their counts.
 
-    The most frequent pair goes first, of equally frequent ones that with the smaller ids. Counting all pairs anew after each merge would be slow;
-    only words with the merged pair change, and in them only the pairs beside it.
+    The most frequent pair goes first, of equally frequent ones that with the smaller ids (left, then right). Counting
+    all pairs anew after each merge would be slow; only words with that pair change, and in them the pairs beside it.
     """
     tokens = [bytes([byte]) for byte in BYTES]
     ids = {token: k for k, token in enumerate(tokens)}
@@ -380,7 +380,7 @@ def load(path: str | Path) -> CharTokenizer | BytePairTokenizer:
             return CharTokenizer(_strings(content, "tokens"), specials)
         if content.get("kind") == "byte pairs":
             merges = [_read_merge(merge) for merge in _strings(content, "merges")]
-            return BytePairTokenizer(merges, content.get("pattern"), specials)
+            return BytePairTokenizer(merges, str(content.get("pattern")), specials)
         raise ValueError(f"there is no kind {content.get('kind')!r} of tokenizer")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error

@@ -1,6 +1,7 @@
 """Pictures and texts for every chapter behind one `load`.
 
-Glyphs are in the package, inscriptions are written on the spot; MNIST, Fashion-MNIST and Tiny Shakespeare are in `$GENTEXT_DATA`.
+Glyphs are in the package and inscriptions are written on the spot; MNIST, Fashion-MNIST and Tiny Shakespeare come from
+`$GENTEXT_DATA`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ NAMES: tuple[str, ...] = ("glyphs", *SOURCES, *TEXT_NAMES)
 
 
 @overload
-def load(
+def load(  # type: ignore[overload-overlap]  # all other names mean pictures
     name: Literal["inscriptions", "tiny_shakespeare"], split: str = "train", size: int | None = None
 ) -> TextSet: ...
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from gentext.data.inscriptions_grammar import Rules, Table, Value, zipf
+from gentext.data.inscriptions_grammar import Rules
+from gentext.data.inscriptions_pieces import Table, Value, zipf
 from gentext.data.inscriptions_world import (
     CITY,
     CITY_DEITY,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gentext.data.inscriptions_grammar import Table, zipf
+from gentext.data.inscriptions_pieces import Table, zipf
 
 # ---- kings: one dynasty, each the son of the one before --------------------------------------------------------------
 
