@@ -89,7 +89,7 @@ class GaussianMixture:
     ) -> GaussianMixture:
         """Climb the likelihood of the points x (n, d) by EM (Dempster, Laird & Rubin 1977), from `start` if given.
 
-        A component that has lost its points is put onto the point explained worst, if that raises the likelihood.
+        A component that has lost its points is put onto the point explained worst, if the climb from there ends higher.
         """
         check_points(x)
         best, best_score = None, -math.inf
@@ -100,7 +100,10 @@ class GaussianMixture:
                 moved = model.reseed(x)
                 if moved is model:
                     break
-                model, score = _climb(moved, x, config)
+                moved, moved_score = _climb(moved, x, config)
+                if moved_score <= score:
+                    break
+                model, score = moved, moved_score
             if best is None or score > best_score:
                 best, best_score = model, score
         assert best is not None
@@ -171,20 +174,21 @@ class GaussianMixture:
         return (torch.where(q > 0, q * self.log_joint(x), 0.0) - torch.xlogy(q, q)).sum(1)
 
     def reseed(self, x: Tensor) -> GaussianMixture:
-        """Each component that answers for less than half a point is put onto one of the points explained worst.
+        """Put each component that answers for less than half a point onto one of the points (n, d) explained worst.
 
-        It gets a point's weight and the mean covariance. Returns `self` where that would not raise the likelihood.
+        It gets an equal share of the weight and a small round covariance, from where EM may carry it on. Returns `self`
+        where no component is empty, or all are.
         """
-        log_prob = self.e_step(x)[1]
+        k, d = self.means.shape
         empty = (self.weights * len(x) < 0.5).nonzero()[:, 0]
-        if len(empty) == 0 or len(empty) >= len(x):
+        if len(empty) == 0 or len(empty) >= min(k, len(x)):
             return self
         weights, means, covs = self.weights.clone(), self.means.clone(), self.covs.clone()
-        weights[empty] = 1 / len(x)
-        means[empty] = x[log_prob.topk(len(empty), largest=False).indices]
-        covs[empty] = (self.weights[:, None, None] * self.covs).sum(0)
-        moved = GaussianMixture(weights=weights / weights.sum(), means=means, covs=covs)
-        return moved if moved.log_prob(x).mean() > log_prob.mean() else self
+        weights[empty] = 1 / k
+        means[empty] = x[self.log_prob(x).topk(len(empty), largest=False).indices]
+        spread = (self.weights @ self.covs.diagonal(dim1=1, dim2=2)).mean() / k  # a k-th of the mean variance
+        covs[empty] = spread * torch.eye(d, dtype=x.dtype, device=x.device)
+        return GaussianMixture(weights=weights / weights.sum(), means=means, covs=covs)
 
     # ---- the density -----------------------------------------------------------------------------------------------
 
