@@ -77,8 +77,9 @@ class GPTConfig:
                 "norm_eps, rotary_base and init_std must be positive, got "
                 f"{self.norm_eps}, {self.rotary_base} and {self.init_std}"
             )
-        if self.positions == "rotary" and self.layer(0).head_dim % 2:
-            raise ValueError(f"rotary positions need an even width of the heads, got {self.layer(0).head_dim}")
+        layer = self.layer(0)  # refuses heads that do not fit
+        if self.positions == "rotary" and layer.head_dim % 2:
+            raise ValueError(f"rotary positions need an even width of the heads, got {layer.head_dim}")
 
     @classmethod
     def gpt2(cls, vocab_size: int, **changes: Any) -> GPTConfig:

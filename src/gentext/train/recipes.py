@@ -17,7 +17,7 @@ from gentext import data, zoo
 from gentext.autoencoder import Autoencoder, AutoencoderConfig, squared_error
 from gentext.metrics import active_units
 from gentext.nn import ClassifierConfig, GlyphClassifier
-from gentext.train import recipes_gaussian  # noqa: F401  (registers chapter 2's recipes)
+from gentext.train import recipes_gaussian, recipes_text  # noqa: F401  (registers the recipes of chapters 2, 12, 15)
 from gentext.train.config import FitConfig
 from gentext.train.recipe import Metrics, Recipe, get, names, recipe
 from gentext.train.tensors import TensorData

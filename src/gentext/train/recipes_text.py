@@ -1,0 +1,302 @@
+"""Recipes of chapters 12 and 15: networks that read and write text.
+
+Three texts in, one number out: nats per character on the whole of tiny Shakespeare's validation set (nanoGPT's number),
+and on Inscriptions how far a network is above the entropy, which is known exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+
+import torch
+from torch import Tensor, nn
+
+from gentext import data
+from gentext.attention import attention_mass, induction_targets, previous_token_targets, same_name_targets, uniform_mass
+from gentext.attention_model import AttentionModel, AttentionModelConfig
+from gentext.data.inscriptions import Inscriptions
+from gentext.gpt import GPT, GPTConfig
+from gentext.metrics import bits_per_character, stream_nats, text_nats
+from gentext.tokenizer import END_OF_TEXT, BytePairTokenizer, CharTokenizer
+from gentext.train.config import TextFitConfig
+from gentext.train.recipe import Metrics, Recipe, recipe
+from gentext.train.tensors import TokenData
+from gentext.zoo import Measurement
+
+# ---- tiny Shakespeare, by characters ---------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1)
+def shakespeare_tokenizer() -> CharTokenizer:
+    """The 65 characters of the whole text, as nanoGPT has them."""
+    return CharTokenizer.train("".join(data.load("tiny_shakespeare", split).text for split in ("train", "validation")))
+
+
+@functools.lru_cache(maxsize=2)
+def shakespeare(split: str) -> Tensor:
+    return torch.tensor(shakespeare_tokenizer().encode(data.load("tiny_shakespeare", split).text))
+
+
+def shakespeare_windows(context: int) -> tuple[TokenData, TokenData]:
+    """Training: windows anywhere. Validation: side by side, so that each character counts once."""
+    train, validation = shakespeare("train"), shakespeare("validation")
+    return TokenData(train, context), TokenData(
+        validation, context, torch.arange(0, len(validation) - context, context)
+    )
+
+
+def measure_shakespeare(model: nn.Module, quick: bool) -> Metrics:
+    """Every character of the validation set but the first, in windows side by side."""
+    assert isinstance(model, GPT)
+    tokens = shakespeare("validation").to(model.token_embedding.weight.device)
+    nats = stream_nats(model, tokens, model.config.context)
+    windows = nats[: len(nats) // model.config.context * model.config.context].view(-1, model.config.context).mean(1)
+    error = windows.std().item() / len(windows) ** 0.5  # neighbours depend on each other, windows hardly
+    split = "validation, all of it"
+    return {
+        "nats_per_character": Measurement(
+            value=nats.mean().item(),
+            unit="nats per character",
+            split=split,
+            count=len(nats),
+            standard_error=error,
+            tolerance=2e-4,
+        ),
+        "bits_per_character": Measurement(
+            value=bits_per_character(nats.sum().item(), len(nats)),
+            unit="bits per character",
+            split=split,
+            count=len(nats),
+            standard_error=error / math.log(2),
+            tolerance=3e-4,
+        ),
+    }
+
+
+def shakespeare_recipe(name: str, summary: str, config: GPTConfig, fit: TextFitConfig) -> Recipe:
+    return Recipe(
+        name=name,
+        summary=summary,
+        chapter=15,
+        build=lambda: GPT(config),
+        data=lambda: shakespeare_windows(config.context),
+        fit=fit,
+        measure=measure_shakespeare,
+        data_note=f"tiny Shakespeare, characters, first 90 %, windows of {config.context} at random places",
+    )
+
+
+@recipe("gpt-shakespeare")
+def gpt_shakespeare() -> Recipe:
+    """nanoGPT's setting for a CPU, number for number (its README, "I only have a macbook")."""
+    return shakespeare_recipe(
+        "gpt-shakespeare",
+        "GPT-2's form at nanoGPT's setting for a CPU: four layers, 128 wide, 64 characters, 2,000 steps.",
+        GPTConfig.gpt2(65, context=64, num_layers=4, num_heads=4, width=128, bias=False),
+        TextFitConfig(
+            num_steps=2000,
+            batch_size=12,
+            learning_rate=1e-3,
+            min_learning_rate=1e-4,
+            weight_decay=0.1,
+            warmup_steps=100,
+            betas=(0.9, 0.99),
+            validate_every=250,
+        ),
+    )
+
+
+@recipe("gpt-shakespeare-better")
+def gpt_shakespeare_better() -> Recipe:
+    """The same compute (characters × weights) spent better: LLaMA's form, larger steps that end near 0."""
+    return shakespeare_recipe(
+        "gpt-shakespeare-better",
+        "LLaMA's form at the same compute: rotary positions, SwiGLU, a larger learning rate that falls further.",
+        GPTConfig.llama(65, context=64, num_layers=4, num_heads=4, width=128, tied=True),
+        TextFitConfig(
+            num_steps=2000,
+            batch_size=12,
+            learning_rate=4e-3,
+            min_learning_rate=4e-5,
+            weight_decay=0.1,
+            warmup_steps=100,
+            betas=(0.9, 0.99),
+            validate_every=250,
+        ),
+    )
+
+
+# ---- Inscriptions, by byte pairs -------------------------------------------------------------------------------------
+
+VOCAB_SIZE = 1024
+CONTEXT = 192  # tokens; the longest text fits
+WORD = re.compile("[A-Z][a-z]+")
+
+
+@functools.lru_cache(maxsize=1)
+def inscriptions_tokenizer() -> BytePairTokenizer:
+    """Byte pairs of 4,000 training texts, digits apart: the same for all networks that read Inscriptions."""
+    return BytePairTokenizer.train(data.load("inscriptions", "train", size=4000).text, VOCAB_SIZE, pattern="digits")
+
+
+def end_token() -> int:
+    """The token that stands before and after every text."""
+    return inscriptions_tokenizer().special_ids[END_OF_TEXT]
+
+
+@functools.lru_cache(maxsize=3)
+def inscriptions_windows(split: str, size: int, context: int = CONTEXT) -> TokenData:
+    """`size` texts in a row, the end token before each; windows begin where a text does."""
+    tokenizer, end = inscriptions_tokenizer(), end_token()
+    row: list[int] = []
+    starts: list[int] = []
+    for text in data.load("inscriptions", split, size=size).texts:
+        starts.append(len(row))
+        row += [end, *tokenizer.encode(text)]
+    row.append(end)
+    fitting = [start for start in starts if start + context < len(row)]
+    return TokenData(torch.tensor(row, dtype=torch.int16), context, torch.tensor(fitting))
+
+
+def measure_inscriptions(model: nn.Module, quick: bool) -> Metrics:
+    """−log p(text) of test texts beside the exact value, text by text: the difference varies far less than either."""
+    assert isinstance(model, GPT | AttentionModel)
+    grammar, tokenizer, end = Inscriptions(), inscriptions_tokenizer(), end_token()
+    texts = data.load("inscriptions", "test", size=200 if quick else 2000).texts
+    nats = text_nats(model, [[*tokenizer.encode(text), end] for text in texts], start=end)
+    exact = torch.tensor([-grammar.log_prob(text) for text in texts], dtype=torch.float64)
+    entropy, characters = grammar.entropy(), grammar.mean_length() + 2
+    above = 100 * (nats - exact) / entropy  # its mean estimates 100 KL(data ‖ model) / H
+
+    def measurement(values: Tensor, unit: str, tolerance: float) -> Measurement:
+        return Measurement(
+            value=values.mean().item(),
+            unit=unit,
+            split="test",
+            count=len(values),
+            standard_error=values.std().item() / len(values) ** 0.5,
+            tolerance=tolerance,
+        )
+
+    return {
+        "above_entropy": measurement(above, "% of the exact entropy", 1.5),
+        # from the exact entropy and the measured difference: free of the luck of the draw of texts
+        "nats_per_text": measurement(entropy + nats - exact, "nats per inscription", 0.6),
+        "bits_per_character": measurement(
+            (entropy + nats - exact) / characters / math.log(2), "bits per character", 0.003
+        ),
+    }
+
+
+def measure_heads(model: nn.Module, quick: bool) -> Metrics:
+    """Beside the loss: the best head at three trades, and what a head gets that looks everywhere alike."""
+    assert isinstance(model, GPT | AttentionModel)
+    metrics = measure_inscriptions(model, quick)
+    tokens, names = labelled_texts(48 if quick else 200)
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        weights = torch.cat([model.trace(part.to(device)).weights.cpu() for part in tokens.split(16)])
+    for trade, targets in (
+        ("previous_token", previous_token_targets(tokens)),
+        ("same_name", same_name_targets(names)),
+        ("induction", induction_targets(tokens)),
+    ):
+        best = attention_mass(weights, targets).max().item()
+        metrics[f"{trade}_head"] = Measurement(
+            value=best, unit="of its attention, the best head", split="test", count=len(tokens), tolerance=0.05
+        )
+        metrics[f"{trade}_uniform"] = Measurement(
+            value=uniform_mass(targets), unit="of its attention, looking everywhere alike", split="test",
+            count=len(tokens), tolerance=0.05,
+        )  # fmt: skip
+    return metrics
+
+
+def labelled_texts(count: int, length: int = 80) -> tuple[Tensor, Tensor]:
+    """The first `length` tokens of test texts, the end token first, and for each the number of the name it is part of.
+
+    Returns:
+        tokens and names, both (n, length); 0 is no name. Shorter texts are left out.
+    """
+    tokenizer, end = inscriptions_tokenizer(), end_token()
+    rows, labels = [], []
+    for text in data.load("inscriptions", "test", size=2 * count).texts:
+        ids = tokenizer.encode(text)[: length - 1]
+        if len(ids) == length - 1:
+            rows.append([end, *ids])
+            labels.append([0, *name_labels(text, [tokenizer.decode([i]) for i in ids])])
+    return torch.tensor(rows[:count]), torch.tensor(labels[:count])
+
+
+def name_labels(text: str, pieces: list[str]) -> list[int]:
+    """For each piece of a text the number of the name it belongs to, 0 for none.
+
+    A name is a capitalised word that stands in the text at least twice, and not only where a line begins.
+    """
+    spans = [(word.start(), word.group()) for word in WORD.finditer(text)]
+    inside = {word for start, word in spans if start and text[start - 1] != "\n"}
+    counts = {word: sum(other == word for _, other in spans) for word in inside}
+    numbers = {word: index for index, word in enumerate(sorted(w for w in inside if counts[w] > 1), start=1)}
+    of_character = [0] * len(text)
+    for start, word in spans:
+        of_character[start : start + len(word)] = [numbers.get(word, 0)] * len(word)
+    labels, place = [], 0
+    for piece in pieces:
+        labels.append(max(of_character[place : place + len(piece)], default=0))
+        place += len(piece)
+    return labels
+
+
+INSCRIPTIONS_NOTE = (
+    f"Inscriptions, {{:,}} texts, {VOCAB_SIZE:,} byte pairs with digits apart, {CONTEXT} tokens from a text's start"
+)
+
+
+@recipe("attention-inscriptions")
+def attention_inscriptions() -> Recipe:
+    config = AttentionModelConfig(vocab_size=VOCAB_SIZE, context=CONTEXT, width=128, num_layers=2, num_heads=4)
+    return Recipe(
+        name="attention-inscriptions",
+        summary="Two layers of four heads and nothing else, on Inscriptions: what its heads do can be seen.",
+        chapter=12,
+        build=lambda: AttentionModel(config),
+        data=lambda: (inscriptions_windows("train", 20_000), inscriptions_windows("validation", 500)),
+        fit=TextFitConfig(
+            num_steps=1500,
+            batch_size=16,
+            learning_rate=4e-3,
+            min_learning_rate=4e-5,
+            weight_decay=0.1,
+            warmup_steps=100,
+            betas=(0.9, 0.99),
+            validate_every=250,
+        ),
+        measure=measure_heads,
+        data_note=INSCRIPTIONS_NOTE.format(20_000),
+    )
+
+
+@recipe("gpt-inscriptions")
+def gpt_inscriptions() -> Recipe:
+    config = GPTConfig.llama(VOCAB_SIZE, context=CONTEXT, num_layers=4, num_heads=4, width=128, tied=True)
+    return Recipe(
+        name="gpt-inscriptions",
+        summary="GPT in LLaMA's form on Inscriptions, whose entropy is known.",
+        chapter=15,
+        build=lambda: GPT(config),
+        data=lambda: (inscriptions_windows("train", 60_000), inscriptions_windows("validation", 500)),
+        fit=TextFitConfig(
+            num_steps=3000,
+            batch_size=16,
+            learning_rate=4e-3,
+            min_learning_rate=4e-5,
+            weight_decay=0.1,
+            warmup_steps=100,
+            betas=(0.9, 0.99),
+            validate_every=500,
+        ),
+        measure=measure_heads,
+        data_note=INSCRIPTIONS_NOTE.format(60_000),
+    )
