@@ -8,7 +8,6 @@ exactly (`log_prob`), and so is the entropy: the loss that no model of these tex
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +15,10 @@ import torch
 
 from gentext.data.inscriptions_forms import FUNCTIONS, KINDS, RULES, TABLES
 from gentext.data.inscriptions_grammar import Grammar, Step
+from gentext.data.inscriptions_pieces import Value, Values, Weight
+from gentext.data.inscriptions_questions import Question, Record, questions, record
+
+__all__ = ["SEPARATOR", "Inscriptions", "InscriptionsConfig", "Question", "Record", "Step", "questions"]
 
 SEPARATOR = "\n\n"  # between two inscriptions; none contains it
 
@@ -37,7 +40,7 @@ class Inscriptions:
 
     def __init__(self, config: InscriptionsConfig | None = None) -> None:
         self.config = config or InscriptionsConfig()
-        start = [(KINDS[kind], f"[{kind}]") for kind in self.config.kinds]
+        start: list[tuple[Weight, str]] = [(KINDS[kind], f"[{kind}]") for kind in self.config.kinds]
         self.grammar = Grammar({**RULES, "text": start}, TABLES, FUNCTIONS)
 
     @property
@@ -57,16 +60,31 @@ class Inscriptions:
             )
         return [self.grammar.sample(generator) for _ in range(n)]
 
-    def steps(self, text: str) -> list[Step] | None:
-        """The choices that made `text`, each with its place and its surprise in nats; None if it is no inscription."""
-        return self.grammar.derive(text)
+    def steps(self, text: str) -> list[Step]:
+        """The choices that made `text`, each with its place and its surprise in nats. Errors as `parse`."""
+        return self._derive(text)[0]
 
-    def log_prob(self, text: str | Iterable[str]) -> float:
-        """log p(text) in nats, exact; −∞ for what is no inscription. Of several texts, the sum."""
-        if not isinstance(text, str):
-            return math.fsum(map(self.log_prob, text))
-        steps = self.grammar.derive(text)
-        return -math.inf if steps is None else -math.fsum(step.nats for step in steps)
+    def parse(self, text: str) -> Record:
+        """What the inscription says. Raises ValueError if it is none of ours."""
+        steps, values = self._derive(text)
+        said: dict[str, list[Value]] = {}
+        for step in steps:
+            said.setdefault(step.name, []).append(step.value)
+        kind = int(said["[text]"][0]) if "[text]" in said else 0  # a single kind is no choice
+        variables: dict[str, tuple[Value, ...]] = {name: (value,) for name, value in values.items()}
+        variables |= {name: tuple(several) for name, several in said.items() if name in values}
+        return record(self.kinds[kind], variables)
+
+    def log_prob(self, text: str) -> float:
+        """log p(text) in nats, exact; −∞ for what is no inscription."""
+        derivation = self.grammar.derive(text)
+        return -math.inf if derivation is None else -math.fsum(step.nats for step in derivation[0])
+
+    def _derive(self, text: str) -> tuple[list[Step], Values]:
+        derivation = self.grammar.derive(text)
+        if derivation is None:
+            raise ValueError(f"The grammar cannot have written {text[:60]!r}: give one whole inscription of its kinds.")
+        return derivation
 
     def entropy(self) -> float:
         """E[−log p(text)] in nats per text, exact."""

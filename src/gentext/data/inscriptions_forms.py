@@ -137,7 +137,7 @@ DEDICATION: Rules = {
         ),
     ],
     "gave": [(4, "gave"), (2, "offered"), (1, "brought"), (1, "promised")],
-    "besides": [(3, ""), (2, " and <silver:shekels> shekels of silver"), (1, " with <number:few> lamps")],
+    "besides": [(3, ""), (2, " and <silver:shekels> shekels of silver"), (1, " with <lamps:few> lamps")],
     "because": [
         (4, "because <she(deity)> heard <his(giver)> voice"),
         (4, "for the life of <his(giver)> [kin]"),
@@ -209,7 +209,7 @@ EDICT: Rules = {
         (4, "no one shall move the stone of his neighbour"),
         (3, "the market of <place:city> is free of toll in the month of <month:month>"),
         (2, "none shall turn the water of the <river:river>"),
-        (2, "whoever hires a <worker:worker> shall pay before sunset"),
+        (2, "whoever hires a <hired:worker> shall pay before sunset"),
         (2, "in <place:city> the <good:good> is sold by the measure of <god:deity>"),
         (1, "let the widow keep her house"),
     ],

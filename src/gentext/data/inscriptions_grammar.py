@@ -167,11 +167,12 @@ class Grammar:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
-    def derive(self, text: str) -> list[Step] | None:
-        """The choices that made `text`, in order; None if the grammar cannot write it."""
+    def derive(self, text: str) -> tuple[list[Step], Values] | None:
+        """The choices that made `text`, and all variables at its end; None if the grammar cannot write it."""
         steps: list[Step] = []
-        end = self._read(self.program, {}, text, 0, steps)
-        return steps if end == len(text) else None
+        values: Values = {}
+        end = self._read(self.program, values, text, 0, steps)
+        return (steps, values) if end == len(text) else None
 
     def _read(self, pieces: Pieces, values: Values, text: str, start: int, steps: list[Step]) -> int | None:
         """Where the `pieces` that stand in `text` at `start` end, or None if they do not stand there."""
