@@ -418,6 +418,9 @@ def test_probabilistic_pca_refuses_what_it_cannot_do() -> None:
         ProbabilisticPCA.fit(x, 5)
     with pytest.raises(ValueError, match="leave no variance"):
         ProbabilisticPCA.fit(toy(d=3, num_classes=1)[0], 3)
+    blank = torch.cat([toy(d=4, num_classes=1)[0], torch.zeros(90, 4, dtype=torch.float64)], dim=1)
+    with pytest.raises(ValueError, match="4 latents leave no variance"):  # but for rounding
+        ProbabilisticPCA.fit(blank, 4)
     with pytest.raises(ValueError, match=r"num_latents must lie in 1\.\.5"):
         ProbabilisticPCA.fit_em(x, 6)
     with pytest.raises(ValueError, match="floating-point"):

@@ -277,7 +277,8 @@ class ProbabilisticPCA:
         variance = pca.variance * ((len(rows) - 1) / len(rows))
         left = (rows - pca.mean).square().sum() / len(rows) - variance.sum()
         noise_var = left / max(1, rows.shape[1] - num_latents)
-        if num_latents >= rows.shape[1] or not bool(noise_var > torch.finfo(rows.dtype).eps * variance[0]):
+        floor = max(rows.shape) * torch.finfo(rows.dtype).eps * variance[0]
+        if num_latents >= rows.shape[1] or not bool(noise_var > floor):
             raise ValueError(f"{num_latents} latents leave no variance for the noise; take fewer")
         return cls(pca.mean, pca.components.T * (variance - noise_var).clamp(min=0).sqrt(), noise_var)
 
