@@ -115,3 +115,16 @@ def test_no_line_breaks_between_a_formula_and_its_comma(browser, base: str, name
         for width in range(360, 1300, 60):  # at some width or other every formula ends a line
             seen.page.set_viewport_size({"width": width, "height": 900})
             assert not seen.page.evaluate(TORN), f"{width} pixels wide"
+
+
+@pytest.mark.page
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("name", [name for name in page_names() if name[:2].isdigit()] or ["index.html"])
+def test_pictures_keep_their_shape(browser, base: str, name: str, width: int) -> None:
+    with visit(browser, base, name, width=width) as seen:
+        bent = seen.page.evaluate(
+            """() => [...document.querySelectorAll("article img")].filter((i) => i.clientWidth)
+                 .filter((i) => Math.abs(i.clientHeight / i.clientWidth - i.naturalHeight / i.naturalWidth) > 0.02)
+                 .map((i) => [i.alt.slice(0, 60), i.clientWidth, i.clientHeight, i.naturalWidth, i.naturalHeight])"""
+        )
+    assert not bent
