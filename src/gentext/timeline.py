@@ -349,6 +349,7 @@ def fit_growth(times: Tensor, flops: Tensor, level: float = 0.95) -> Growth:
     )  # fmt: skip
 
 
+@cache
 def student_quantile(level: float, dof: int) -> float:
     """The t that encloses a share `level` of Student's distribution: P(−t < T < t) = level, for whole `dof` ≥ 1.
 
