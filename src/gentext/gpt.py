@@ -26,8 +26,6 @@ from gentext.attention import AttentionConfig, MultiHeadAttention, Trace
 from gentext.gpt_sampling import draw, next_token_probabilities
 from gentext.nn import Loss, RMSNorm, check_head_mask, check_tokens, next_token_loss
 
-__all__ = ["GPT", "Cache", "GPTConfig", "generate", "next_token_probabilities"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class GPTConfig:
@@ -363,13 +361,8 @@ def generate(
         raise ValueError(
             f"the prompt must have shape (batch, tokens) with at least one token, got {tuple(prompt.shape)}"
         )
-    settings: dict[str, Any] = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-    }
+    settings: dict[str, Any] = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    settings["repetition_penalty"] = repetition_penalty
     ends = torch.tensor([stop] if isinstance(stop, int) else list(stop), device=prompt.device, dtype=prompt.dtype)
     batch, length = prompt.shape
     text = torch.cat([prompt, prompt.new_zeros(batch, num_tokens)], dim=1)  # (B, T + num_tokens)
