@@ -319,6 +319,16 @@ def induction_targets(tokens: Tensor) -> Tensor:
     return F.pad(earlier[:, :, :-1], (1, 0))  # what came after s
 
 
+def repeated_tokens(choices: Tensor, count: int, length: int, generator: torch.Generator) -> Tensor:
+    """Rows that say the same random tokens twice, (count, 2 · length): only copying can foresee the second half.
+
+    Args:
+        choices: (m,) tokens to draw from; the more, the rarer a token returns by chance.
+    """
+    chosen = torch.randint(len(choices), (count, length), generator=generator, device=generator.device)
+    return choices.to(generator.device)[chosen].repeat(1, 2)
+
+
 def same_name_targets(names: Tensor) -> Tensor:
     """To predict a name that was mentioned before, look there: targets of names (B, T) -> (B, T, T).
 

@@ -12,9 +12,17 @@ import re
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gentext import data
-from gentext.attention import attention_mass, induction_targets, previous_token_targets, same_name_targets, uniform_mass
+from gentext.attention import (
+    attention_mass,
+    induction_targets,
+    previous_token_targets,
+    repeated_tokens,
+    same_name_targets,
+    uniform_mass,
+)
 from gentext.attention_model import AttentionModel, AttentionModelConfig
 from gentext.data.inscriptions import Inscriptions
 from gentext.gpt import GPT, GPTConfig
@@ -191,26 +199,40 @@ def measure_inscriptions(model: nn.Module, quick: bool) -> Metrics:
 
 
 def measure_heads(model: nn.Module, quick: bool) -> Metrics:
-    """Beside the loss: the best head at three trades, and what a head gets that looks everywhere alike."""
+    """Beside the loss: the best head at three trades, what a head gets that looks everywhere alike, and copying.
+
+    Previous tokens and names are looked for in test texts, induction in random tokens said twice: there nothing but
+    copying helps.
+    """
     assert isinstance(model, GPT | AttentionModel)
     metrics = measure_inscriptions(model, quick)
-    tokens, names = labelled_texts(48 if quick else 200)
-    device = next(model.parameters()).device
+    device, count = next(model.parameters()).device, 48 if quick else 192
+    tokens, names = labelled_texts(count)
+    twice = repeated_tokens(tokens.unique(), count, tokens.shape[1] // 2, torch.Generator().manual_seed(0))
     with torch.no_grad():
-        weights = torch.cat([model.trace(part.to(device)).weights.cpu() for part in tokens.split(16)])
-    for trade, targets in (
-        ("previous_token", previous_token_targets(tokens)),
-        ("same_name", same_name_targets(names)),
-        ("induction", induction_targets(tokens)),
-    ):
-        best = attention_mass(weights, targets).max().item()
-        metrics[f"{trade}_head"] = Measurement(
-            value=best, unit="of its attention, the best head", split="test", count=len(tokens), tolerance=0.05
+        in_texts, in_random = (
+            torch.cat([model.trace(part.to(device)).weights.cpu() for part in rows.split(16)])
+            for rows in (tokens, twice)
         )
-        metrics[f"{trade}_uniform"] = Measurement(
-            value=uniform_mass(targets), unit="of its attention, looking everywhere alike", split="test",
-            count=len(tokens), tolerance=0.05,
-        )  # fmt: skip
+        nats = F.cross_entropy(
+            model(twice[:, :-1].to(device)).transpose(1, 2), twice[:, 1:].to(device), reduction="none"
+        )
+    for trade, weights, targets in (
+        ("previous_token", in_texts, previous_token_targets(tokens)),
+        ("same_name", in_texts, same_name_targets(names)),
+        ("induction", in_random, induction_targets(twice)),
+    ):
+        split = "random tokens, twice" if trade == "induction" else "test"
+        for name, value, unit in (
+            ("head", attention_mass(weights, targets).max().item(), "of the attention of the head that is best at it"),
+            ("uniform", uniform_mass(targets), "of its attention for a head that looks everywhere alike"),
+        ):
+            metrics[f"{trade}_{name}"] = Measurement(value=value, unit=unit, split=split, count=count, tolerance=0.1)
+    half = twice.shape[1] // 2
+    for name, part in (("said_first", nats[:, : half - 1]), ("said_again", nats[:, half:])):
+        metrics[f"nats_{name}"] = Measurement(
+            value=part.mean().item(), unit="nats per token", split="random tokens, twice", count=count, tolerance=0.5
+        )
     return metrics
 
 
