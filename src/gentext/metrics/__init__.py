@@ -3,6 +3,7 @@
 from gentext.metrics.codes import active_units, linear_probe
 from gentext.metrics.features import glyph_features
 from gentext.metrics.learning import learning_curves, share_of_each_class
+from gentext.metrics.ngram import NGram
 from gentext.metrics.pictures import psnr, sharpness
 from gentext.metrics.samples import (
     Neighbours,
@@ -15,6 +16,7 @@ from gentext.metrics.samples import (
 from gentext.metrics.text import bits_per_character, perplexity, stream_nats, text_nats
 
 __all__ = [
+    "NGram",
     "Neighbours",
     "PrecisionRecall",
     "active_units",
