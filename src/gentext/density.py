@@ -231,8 +231,8 @@ class KernelDensity:
 def rule_of_thumb(x: Tensor, rule: str) -> float:
     """A bandwidth from the spread and the number of points x (n, d) alone. It suits points of one Gaussian heap.
 
-    With σ² the mean variance of the axes, "scott" is σ n^(−1/(d+4)) (Scott 1992, equation 6.42), and "silverman" is
-    that times (4/(d+2))^(1/(d+4)), best for a Gaussian truth (Silverman 1986, equations 4.14 and 4.15).
+    With σ² the mean variance of the axes, "scott" is σ n^(−1/(d+4)) (Scott 1992, section 6.3), and "silverman" is
+    that times (4/(d+2))^(1/(d+4)), best for a Gaussian truth (Silverman 1986, section 4.3.2).
     """
     check_points(x)
     n, d = x.shape
