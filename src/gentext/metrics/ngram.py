@@ -49,6 +49,8 @@ class NGram:
         context = torch.zeros_like(ids)  # (n,) the place of the context of each token; −1 where there is none
         for _ in range(order):
             inside = context >= 0
+            if not inside.any():
+                break  # the training text is no longer than that
             grams, place, counts = torch.unique(
                 context[inside] * vocab_size + ids[inside], return_inverse=True, return_counts=True
             )
@@ -62,7 +64,7 @@ class NGram:
             context = torch.cat([ended.new_full((1,), -1), ended[:-1]])
 
     def log_prob(self, ids: Tensor) -> Tensor:
-        """log p of each token given those before it, nats: (n,) -> (n,) float64. The first tokens have shorter contexts.
+        """log p of each token given those before it, nats: (n,) -> (n,) float64. The first ones have shorter contexts.
 
         Raises ValueError as the constructor does.
         """
