@@ -101,7 +101,7 @@ def test_repetition_penalty_by_hand() -> None:
 
 
 def test_the_order_of_the_filters() -> None:
-    """Temperature before top-p: a flatter distribution has a larger nucleus. Top-k before it: shares of what is left."""
+    """Temperature before top-p: what is flatter has a larger nucleus. Top-k before it: shares of what is left."""
     assert support(next_token_probabilities(LOGITS, temperature=1.0, top_p=0.65).log()) == [1, 3]
     assert support(next_token_probabilities(LOGITS, temperature=4.0, top_p=0.65).log()) == [0, 1, 3]
     assert support(next_token_probabilities(LOGITS, top_k=2, top_p=0.6).log()) == [1], "0.5 of 0.75 is 0.67"
