@@ -161,16 +161,17 @@ class ClassConditionalGaussian:
         check_codes(x, self.mean.shape[1], name="x")
         self.check_density()
         std, directions = self.spectrum
-        centre = self.mean.mean(dim=0)  # scaled by small deviations, numbers far from 0 would lose digits
-        columns: list[Tensor] = []
+        centre = self.mean.mean(dim=0)  # far from 0, small deviations would lose digits
+        scores: list[Tensor] = []
         for k, mean in enumerate(self.mean - centre):
-            group = k if len(std) > 1 else 0
-            if k == 0 or len(std) > 1:
-                whiten = directions[group if len(directions) > 1 else 0] / std[group]  # (d, d)
-                white = (x - centre) @ whiten  # (n, d): the class has unit variance in every direction
+            group = min(k, len(std) - 1)
+            if group == k:  # a covariance of its own, or the first class of a shared one
+                whiten = directions[min(k, len(directions) - 1)] / std[k]  # (d, d)
+                white = (x - centre) @ whiten  # (n, d), of unit variance in all directions
+            distance = (white - mean @ whiten).square().sum(dim=1)  # (n,)
             log_volume = std[group].log().sum() + 0.5 * x.shape[1] * LOG_TWO_PI
-            columns.append(-0.5 * (white - mean @ whiten).square().sum(dim=1) - log_volume)
-        return torch.stack(columns, dim=1)
+            scores.append(-0.5 * distance - log_volume)
+        return torch.stack(scores, dim=1)
 
     def log_joint(self, x: Tensor) -> Tensor:
         """log p(x, y = k) = log π_k + log p(x∣y = k) in nats, (n, K)."""
