@@ -4,7 +4,7 @@ Byte-pair encoding starts from the 256 bytes, so that it can write anything, and
 tokens that occurs most often becomes a token, then the next, until the vocabulary is full. Text is cut into pieces
 (words with the space before them, numbers, marks) and no token crosses a cut.
 
-Reads from top to bottom: what all tokenizers can do, the cuts, learning merges, applying them, files.
+Reads from top to bottom: what all tokenizers can do, characters, byte pairs and how they are learned, files.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import itertools
 import json
 import os
 import re
-import sys
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from gentext._cuts import CUTS, cut
 
 END_OF_TEXT = "<|endoftext|>"
 FORMAT = "gentext tokenizer 1"
@@ -76,9 +75,7 @@ class CharTokenizer:
         try:
             return [self._ids[c] for c in text]
         except KeyError as error:
-            raise ValueError(
-                f"the character {error.args[0]!r} is none of the {len(self._ids)} that are known"
-            ) from None
+            raise ValueError(f"{error.args[0]!r} is none of the {len(self._ids)} known characters") from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The characters. Raises ValueError for an id that is no token."""
@@ -91,42 +88,6 @@ class CharTokenizer:
     def save(self, path: str | Path) -> Path:
         """Write a JSON file that `load` reads."""
         return _write(path, {"kind": "characters", "special_tokens": [*self.special_ids], "tokens": [*self.characters]})
-
-
-# ---- cuts ------------------------------------------------------------------------------------------------------------
-
-# GPT-2's cuts, and a variant in which digits stand alone. L are letters, N numbers, S white space.
-CUTS = {
-    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?[L]+| ?[N]+| ?[^SLN]+|[S]+(?![^S])|[S]+",
-    "digits": r"'s|'t|'re|'ve|'m|'ll|'d| ?[L]+|[N]| ?[^SLN]+|[S]+(?![^S])|[S]+",
-}
-_ASCII = {"L": "A-Za-z", "N": "0-9", "S": r"\t-\r "}
-
-
-@cache
-def _unicode_classes() -> dict[str, str]:
-    """Letters, numbers and white space of Unicode as ranges: `re` has no names for them."""
-    kinds = itertools.groupby(range(sys.maxunicode + 1), key=lambda code: unicodedata.category(chr(code))[0])
-    ranges: dict[str, list[str]] = {"L": [], "N": []}
-    for kind, codes in kinds:
-        if kind in ranges:
-            first, *rest = codes
-            ranges[kind].append(rf"\U{first:08x}-\U{(rest or [first])[-1]:08x}")
-    # Unicode's property White_Space. `\s` would add four control characters.
-    space = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-    return {"L": "".join(ranges["L"]), "N": "".join(ranges["N"]), "S": space}
-
-
-@cache
-def _cutter(pattern: str, ascii_only: bool) -> Callable[[str], list[str]]:
-    classes = _ASCII if ascii_only else _unicode_classes()
-    expression = re.sub(r"(?<![a-z'])[LNS](?=[LNS\]])", lambda match: classes[match[0]], CUTS[pattern])
-    return re.compile(expression).findall
-
-
-def cut(text: str, pattern: str = "gpt2") -> list[str]:
-    """The pieces of `text`: joined they are the text again."""
-    return _cutter(pattern, text.isascii())(text)  # the ASCII pattern is faster, and most texts need no other
 
 
 # ---- byte-pair encoding ----------------------------------------------------------------------------------------------
@@ -226,13 +187,13 @@ class BytePairTokenizer:
         With `specials`, the names of special tokens in the text become these tokens: for text that one wrote oneself.
         Without, they are spelled like anything else, so that a stranger's text cannot end the text.
         """
-        if specials and self.special_ids:
-            parts = re.split("(" + "|".join(map(re.escape, _longest_first(self.special_ids))) + ")", text)
-            found = (
-                [self.special_ids[part]] if part in self.special_ids else self._encode(part) for part in parts if part
-            )
-            return list(itertools.chain.from_iterable(found))
-        return self._encode(text)
+        if not specials or not self.special_ids:
+            return self._encode(text)
+        longest_first = sorted(self.special_ids, key=len, reverse=True)
+        ids: list[int] = []
+        for part in re.split(f"({'|'.join(map(re.escape, longest_first))})", text):
+            ids += [self.special_ids[part]] if part in self.special_ids else self._encode(part)
+        return ids
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []
@@ -257,21 +218,21 @@ class BytePairTokenizer:
         ids: list[int] = [start[byte] for byte in word]
         end = len(ids)
         after, before = list(range(1, end + 1)), list(range(-1, end))  # neighbours, as merging leaves gaps
-        queue = [(merged[pair][0], place, pair) for place, pair in enumerate(itertools.pairwise(ids)) if pair in merged]
-        heapq.heapify(queue)
+        queue = [(*merged[pair], place) for place, pair in enumerate(itertools.pairwise(ids)) if pair in merged]
+        heapq.heapify(queue)  # (rank, what the pair becomes, where its left half stands)
         while queue:
-            _, place, pair = heapq.heappop(queue)
+            rank, joined, place = heapq.heappop(queue)
             right = after[place]
-            if ids[place] != pair[0] or right == end or ids[right] != pair[1]:
+            if right == end or merged.get((ids[place], ids[right])) != (rank, joined):
                 continue  # an earlier merge took one of the two
-            ids[place], ids[right] = merged[pair][1], -1
+            ids[place], ids[right] = joined, -1
             after[place] = after[right]
             before[after[place]] = place
             for left in (before[place], place):
                 if left >= 0 and after[left] < end:
-                    neighbours = ids[left], ids[after[left]]
-                    if neighbours in merged:
-                        heapq.heappush(queue, (merged[neighbours][0], left, neighbours))
+                    pair = ids[left], ids[after[left]]
+                    if pair in merged:
+                        heapq.heappush(queue, (*merged[pair], left))
         return [k for k in ids if k >= 0]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -370,7 +331,7 @@ def load(path: str | Path) -> CharTokenizer | BytePairTokenizer:
         raise ValueError(f"there is no file {path}")
     try:
         content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file ({error}): make or fetch it again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is no tokenizer that this gentext can read: it does not say {FORMAT!r}")
@@ -418,10 +379,6 @@ def _to_bytes(piece: str) -> bytes:
 
 def _texts(text: str | Iterable[str]) -> Iterable[str]:
     return [text] if isinstance(text, str) else text
-
-
-def _longest_first(tokens: Iterable[str]) -> list[str]:
-    return sorted(tokens, key=len, reverse=True)
 
 
 def _checked(ids: Iterable[int], vocab_size: int) -> list[int]:
