@@ -108,6 +108,7 @@ def test_the_harness_refuses_no_rounds(harness):
 SMALL = {
     "vae_step": ["--rounds", "1", "--batch-size", "4", "--steps", "2", "--device", "cpu"],
     "data_loading": ["--rounds", "1", "--batch-size", "4", "--signs", "8", "--device", "cpu"],
+    "tokenizer": ["--rounds", "1", "--texts", "20", "--vocab-size", "300"],
 }
 
 
