@@ -4,7 +4,6 @@ import functools
 import http.server
 import json
 import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -39,8 +38,12 @@ def one(value: float) -> Tensor:
     return torch.tensor([value], dtype=torch.float64)
 
 
-def setting(**changes: float) -> dict[str, Tensor]:
-    return {name: one(value) for name, value in {"shrinkage": 0.2, "shared": 0, **changes}.items()}
+def ask(contents: Contents, size: int = 32, **changes: object) -> dict[str, Tensor]:
+    """The twin's answer for the mean of the first script, or what `changes` says instead."""
+    inputs: dict[str, object] = {"script": 0, "shrinkage": 0.2, "shared": 0, "classify": 0, **changes}
+    inputs.setdefault("noise", torch.zeros(size, dtype=torch.float64))
+    given = {name: value if isinstance(value, Tensor) else one(float(value)) for name, value in inputs.items()}
+    return contents.computed["signs"](given)
 
 
 def few(n: int = 40, classes: int = 2, side: int = 6) -> ImageSet:
@@ -65,14 +68,12 @@ def test_rounding_for_the_page_changes_next_to_nothing(contents: Contents, train
     test = data.load("glyphs", "test")
     wanted = exact.log_posterior(pca.encode(test.images.flatten(1).double())).exp()
     for place in range(0, 437, 40):
-        found = contents.computed["classify"](
-            {"image": test.images[place].flatten().double(), "size": one(32), **setting()}
-        )
+        found = ask(contents, judged=test.images[place].flatten().double(), classify=1)
         assert (found["posterior"] - wanted[place]).abs().max() < 2e-3
         assert abs(float(found["posterior"].sum()) - 1) < 1e-12
     image = test.images[0].flatten().double()
-    kept = contents.computed["project"]({"image": image, "size": one(16)})["image"]
     small = PCA(pca.mean, pca.components[:16], pca.variance[:16])
+    kept = ask(contents, size=16, judged=image)["kept"]
     assert (kept - small.reconstruct(image[None])[0]).abs().max() < 2e-3, "components are nested"
 
 
@@ -84,25 +85,21 @@ def test_no_noise_gives_the_mean_and_shrinkage_moves_the_rest(
     rows = train.images.flatten(1).double()
     small = PCA(pca.mean, pca.components[:size], pca.variance[:size])
     mean = small.reconstruct(rows[train.labels == script].mean(0, keepdim=True))[0]
-    still = {"noise": torch.zeros(size, dtype=torch.float64), "script": one(script)}
     for shrinkage in (0.0, 0.2, 1.0):
         for shared in (0, 1):
-            found = contents.computed["generate"]({**still, **setting(shrinkage=shrinkage, shared=shared)})["image"]
-            assert (found - mean).abs().max() < 2e-3
-    noise = {**still, "noise": torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)}
-    moved = [contents.computed["generate"]({**noise, **setting(shrinkage=s)})["image"] - mean for s in (0.0, 1.0)]
+            found = ask(contents, size, script=script, shrinkage=shrinkage, shared=shared)
+            assert found.keys() == {"image"}
+            assert (found["image"] - mean).abs().max() < 2e-3
+    noise = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moved = [ask(contents, script=script, noise=noise, shrinkage=s)["image"] - mean for s in (0.0, 1.0)]
     assert (moved[0] - moved[1]).norm() > 0.3
 
 
 def test_without_shrinkage_scripts_of_few_signs_have_no_density(contents: Contents) -> None:
-    image = torch.zeros(1024, dtype=torch.float64)
     with pytest.raises(ValueError, match="singular"):
-        contents.computed["classify"]({"image": image, "size": one(32), **setting(shrinkage=0)})
+        ask(contents, shrinkage=0, classify=1)
     for size, shared in ((8, 0), (32, 1)):
-        found = contents.computed["classify"](
-            {"image": image, "size": one(size), **setting(shrinkage=0, shared=shared)}
-        )
-        assert found["posterior"].isfinite().all()
+        assert ask(contents, size, shrinkage=0, shared=shared, classify=1)["posterior"].isfinite().all()
 
 
 def test_the_poster_is_drawn_and_named() -> None:
@@ -177,22 +174,8 @@ def address(tmp_path_factory: pytest.TempPathFactory):
     server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        system = Path("/usr/bin/chromium")
-        options = {"executable_path": str(system)} if system.is_file() else {}
-        try:
-            found = playwright.chromium.launch(args=["--no-sandbox", "--disable-gpu"], **options)
-        except Exception as error:
-            pytest.skip(f"no Chromium to run: {error}")
-        yield found
-        found.close()
-
-
 @pytest.fixture
-def page(browser, address):
+def page(browser, address):  # `browser` is conftest's
     """The figure on a page; fails at the end if the console showed an error or a request left the machine."""
     context = browser.new_context(viewport={"width": 390, "height": 1200})
     opened, troubles, asked = context.new_page(), [], []
@@ -209,7 +192,7 @@ def page(browser, address):
 
 
 def compare(page, contents: Contents) -> dict[str, int]:
-    """Hold every answer of the page against the package; returns how many there were of each kind."""
+    """Hold every answer of the page against the package; returns how many outputs there were of each name."""
 
     def tensors(arrays: dict) -> dict[str, Tensor]:
         return {
@@ -217,14 +200,14 @@ def compare(page, contents: Contents) -> dict[str, int]:
             for name, array in arrays.items()
         }
 
-    kinds: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for answer in page.evaluate("window.answers"):
         wanted, found = contents.computed[answer["name"]](tensors(answer["inputs"])), tensors(answer["outputs"])
         assert wanted.keys() == found.keys()
         for name, value in wanted.items():
-            assert (value - found[name]).abs().max() < TOLERANCE, answer["name"]
-        kinds[answer["name"]] = kinds.get(answer["name"], 0) + 1
-    return kinds
+            assert (value - found[name]).abs().max() < TOLERANCE, name
+            counts[name] = counts.get(name, 0) + 1
+    return counts
 
 
 @pytest.mark.slow
@@ -249,12 +232,12 @@ def test_the_page_computes_what_the_package_computes(page, contents: Contents) -
     pad.focus()
     for key in ("Space", "Shift+ArrowRight", "Shift+ArrowDown", "Space"):
         pad.press(key)
-    kinds = compare(page, contents)
-    assert kinds["generate"] > 60
-    assert kinds["classify"] > 40
-    assert kinds["project"] > 7
+    counts = compare(page, contents)
+    assert counts["image"] > 60
+    assert counts["posterior"] > 40
+    assert counts["kept"] > 7
     times = sorted(page.evaluate("window.answers.map(a => a.milliseconds)"))
-    print(f"{kinds}, median {times[len(times) // 2]:.1f} ms, longest {times[-1]:.1f} ms")
+    print(f"{counts}, median {times[len(times) // 2]:.1f} ms, longest {times[-1]:.1f} ms")
 
 
 @pytest.mark.slow
@@ -274,7 +257,7 @@ def test_a_slider_moves_along_one_direction_only(page) -> None:
 @pytest.mark.slow
 def test_the_same_noise_in_another_script_and_less_spread_when_round(page) -> None:
     page.locator("[data-role=random]").click()
-    noise = "window.answers.filter(a => a.name === 'generate').at(-1).inputs.noise.values"
+    noise = "window.answers.at(-1).inputs.noise.values"
     before = page.evaluate(noise)
     page.locator("[data-role=script]").select_option("3")
     assert page.evaluate(noise) == before

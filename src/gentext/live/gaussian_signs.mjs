@@ -90,61 +90,67 @@ async function render({ model, el, signal }) {
   // ---- generate, classify, show -----------------------------------------------------------------------------------------
 
   const one = (value) => ({ shape: [1], values: Float32Array.of(value) });
-  const flatArray = (values) => ({ shape: [values.length], values });
-  const sharing = () => ({ shrinkage: one(now.shrinkage), shared: one(now.shared ? 1 : 0) });
+  const array = (values) => ({ shape: [values.length], values });
 
+  // All of it in one go, told once: the page hears of a touch as of one answer.
   function update(tell = true) {
     const asked = performance.now();
     const image = maths.generate(noise(), setting());
+    const outputs = { image: array(image) };
+    const judged = { generated: image, sign: images[now.sign], drawing: now.drawing }[now.judged];
+    const other = now.judged === "generated" ? null : judged; // a picture that did not come from here
+    const kept = other ? maths.project(other, now.size) : null;
+    if (kept) outputs.kept = array(kept);
+    const flat = maths.flat(setting());
+    const posterior = judged && flat === 0 ? maths.classify(judged, setting()) : null;
+    if (posterior) outputs.posterior = array(posterior);
     if (tell) {
-      const inputs = { noise: flatArray(noise()), script: one(now.script), ...sharing() };
-      figure.computed("generate", inputs, { image: flatArray(image) }, asked);
+      const inputs = { noise: array(noise()), script: one(now.script), shrinkage: one(now.shrinkage) };
+      Object.assign(inputs, { shared: one(now.shared ? 1 : 0), classify: one(posterior ? 1 : 0) });
+      if (other) inputs.judged = array(other);
+      figure.computed("signs", inputs, outputs, asked);
     }
-    generated.show(image, `Generated sign of ${classes[now.script]}`);
-    generated.caption.textContent = `${classes[now.script]}, from ${counts[now.script]} signs`;
+    showGenerated(image);
     showSliders();
-    showJudged(image, tell);
+    showOther(other, kept);
+    showPosterior(posterior, flat);
   }
 
-  function showJudged(image, tell) {
-    const judged = { generated: image, sign: images[now.sign], drawing: now.drawing }[now.judged];
-    const words = { generated: "the generated sign", sign: signs.words[now.sign], drawing: "your drawing" }[now.judged];
-    if (now.judged !== "generated" && judged) {
-      const asked = performance.now();
-      const projection = maths.project(judged, now.size);
-      if (tell) figure.computed("project", { image: flatArray(judged), size: one(now.size) }, { image: flatArray(projection) }, asked);
-      seen.show(judged, `To classify: ${words}`);
-      kept.show(projection, `What ${now.size} numbers keep of it`);
+  function showGenerated(image) {
+    generated.show(image, `Generated sign of ${classes[now.script]}`);
+    generated.caption.textContent = `${classes[now.script]}, from ${counts[now.script]} signs`;
+  }
+
+  const words = () => ({ generated: "the generated sign", sign: signs.words[now.sign], drawing: "your drawing" })[now.judged];
+
+  function showOther(other, remains) {
+    if (other) {
+      seen.show(other, `To classify: ${words()}`);
+      kept.show(remains, `What ${now.size} numbers keep of it`);
     } else {
       seen.clear("Nothing drawn yet");
       kept.clear("Nothing drawn yet");
     }
     kept.caption.textContent = `in ${now.size} numbers`;
     seen.caption.textContent = now.judged === "sign" ? signs.names[now.sign] : "your drawing, centred";
-    showPosterior(judged, words, tell);
   }
 
-  function showPosterior(judged, words, tell) {
-    const flat = maths.flat(setting());
-    verdict.textContent = judged ? `p(script | ${now.judged === "generated" ? "generated sign" : now.judged === "sign" ? "test sign" : "drawing"})` : "draw a sign to classify it";
+  function showPosterior(posterior, flat) {
+    const empty = now.judged === "drawing" && !now.drawing;
+    verdict.textContent = empty
+      ? "draw a sign to classify it"
+      : `p(script | ${{ generated: "generated sign", sign: "test sign", drawing: "drawing" }[now.judged]})`;
     note.classList.toggle("gl-warning", flat > 0);
-    if (flat > 0) {
-      note.textContent =
-        `${flat} of ${classes.length} scripts have no density: with no more signs than numbers, a covariance is singular. ` +
-        "Signs can still be drawn from it, but not judged. Shrink it a little.";
-    } else {
-      note.textContent = now.shared ? "One covariance for all: the classifier is linear (LDA)." : "A covariance for each script: the classifier is quadratic (QDA).";
-    }
-    if (flat > 0 || !judged) {
+    note.textContent = flat
+      ? `${flat} of ${classes.length} scripts have no density: with no more signs than numbers, a covariance is singular. ` +
+        "Signs can still be drawn from it, but not judged. Shrink it a little."
+      : now.shared
+        ? "One covariance for all: the classifier is linear (LDA)."
+        : "A covariance for each script: the classifier is quadratic (QDA).";
+    if (!posterior) {
       bars.replaceChildren();
-      figure.say(flat > 0 ? note.textContent : "Nothing to classify.");
+      figure.say(flat ? note.textContent : "Nothing to classify.");
       return;
-    }
-    const asked = performance.now();
-    const posterior = maths.classify(judged, setting());
-    if (tell) {
-      const inputs = { image: flatArray(judged), size: one(now.size), ...sharing() };
-      figure.computed("classify", inputs, { posterior: flatArray(posterior) }, asked);
     }
     const order = [...posterior.keys()].sort((a, b) => posterior[b] - posterior[a]).slice(0, SHOWN);
     const truth = { generated: now.script, sign: signs.labels[now.sign], drawing: -1 }[now.judged];
@@ -155,7 +161,7 @@ async function render({ model, el, signal }) {
         return node("li", {}, name, bar, node("span", {}, percent(posterior[k])));
       }),
     );
-    figure.say(`For ${words}, the most probable script is ${classes[order[0]]}, ${percent(posterior[order[0]])}.`);
+    figure.say(`For ${words()}, the most probable script is ${classes[order[0]]}, ${percent(posterior[order[0]])}.`);
   }
 
   // ---- controls -----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """`GaussianSigns` (chapter 2): a Gaussian for each script; slide along its directions, shrink it, and classify."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -91,25 +91,28 @@ class Parts:
     def decode(self, code: Tensor) -> Tensor:
         return code @ self.components[: code.shape[1]] + self.picture  # (n, pixels)
 
-    def generate(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """noise (size,), script, shrinkage, shared -> the sign's image (pixels,)."""
-        noise = inputs["noise"].reshape(1, -1)
-        model = self.gaussian(noise.shape[1], float(inputs["shrinkage"]), bool(inputs["shared"]))
-        return {"image": self.decode(model.push(noise, inputs["script"].long().reshape(1)))[0]}
+    def signs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the figure shows: a sign of noise, and what the Gaussians take it for.
 
-    def project(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """image (pixels,), size -> what so many coordinates keep of it (pixels,)."""
-        return {"image": self.decode(self.encode(inputs["image"], int(inputs["size"])))[0]}
+        Args:
+            inputs: noise (size,), script, shrinkage, shared (0 or 1), classify (0 or 1); where another picture is to be
+                classified in place of the generated one, judged (pixels,).
 
-    def classify(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """image (pixels,), size, shrinkage, shared -> posterior (classes,)."""
-        size = int(inputs["size"])
+        Returns:
+            image (pixels,); of another picture what `size` coordinates keep, kept (pixels,); if asked to classify,
+            posterior (classes,). ValueError if there is no density to classify by.
+        """
+        noise = inputs["noise"].reshape(1, -1)  # (1, size)
+        size = noise.shape[1]
         model = self.gaussian(size, float(inputs["shrinkage"]), bool(inputs["shared"]))
-        return {"posterior": model.log_posterior(self.encode(inputs["image"], size))[0].exp()}
-
-    @property
-    def computed(self) -> dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
-        return {"generate": self.generate, "project": self.project, "classify": self.classify}
+        image = self.decode(model.push(noise, inputs["script"].long().reshape(1)))[0]
+        outputs = {"image": image}
+        code = self.encode(inputs.get("judged", image), size)
+        if "judged" in inputs:
+            outputs["kept"] = self.decode(code)[0]
+        if inputs["classify"]:
+            outputs["posterior"] = model.log_posterior(code)[0].exp()
+        return outputs
 
 
 @cache
@@ -169,7 +172,7 @@ def contents(images: ImageSet, test: ImageSet, sizes: Sequence[int]) -> Contents
     def poster() -> Figure:
         return draw_poster(parts, sizes[-1], script, images.images.shape[-1])
 
-    return Contents({}, state, poster, ALT, computed=parts.computed)
+    return Contents({}, state, poster, ALT, computed={"signs": parts.signs})
 
 
 def draw_poster(parts: Parts, size: int, script: int, side: int) -> Figure:
