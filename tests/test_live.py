@@ -376,6 +376,18 @@ def test_the_stored_output_differs_between_machines_in_the_picture_only(glyphs):
     assert len(alternative) > 80
 
 
+def test_the_published_explorer_goes_through_the_betas_in_order_and_opens_at_one():
+    state = LatentExplorer.published().state
+    assert [entry["name"] for entry in state["models"]] == [
+        "β = 0.25",
+        "β = 1",
+        "β = 4",
+        "β = 16",
+        "told the script",
+    ]
+    assert state["initial"]["model"] == 1
+
+
 def test_the_base_class_has_no_published_figure():
     with pytest.raises(NotImplementedError):
         LiveFigure.published()
