@@ -36,7 +36,12 @@ def test_the_state_holds_the_whole_table(published):
     state = json.loads(json.dumps(published.state, allow_nan=False))
     assert len(json.dumps(state, ensure_ascii=False).encode()) < 120_000
     assert [entry["name"] for entry in state["events"]] == [item.name for item in events]
+    sources = {entry["cite"] for entry in state["events"]}
+    assert {"Shannon 1948", "Kingma and Welling 2014", "Rosenblatt 1958", "OpenAI 2022"} <= sources
+    assert "Tipping and Bishop 1999" in sources
     for entry, item in zip(state["events"], events, strict=True):
+        numbers = [entry[name]["cite"] for name in ("parameters", "compute") if entry[name]]
+        assert all(re.fullmatch(r".+ \d{4}", source) for source in [entry["cite"], *numbers]), entry
         assert [events[place].id for place in entry["parents"]] == list(item.parents)
         assert list(FAMILIES)[entry["family"]] == item.family
         assert (entry["compute"] or {}).get("value") == (item.compute.value if item.compute else None)
@@ -153,8 +158,9 @@ BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-netw
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>timeline</title>
 <link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">
 <style>body {{ margin: 0 }} main {{ max-width: 44rem; margin: auto; padding: 0 1rem }}
-html[data-theme="dark"] {{ background: #14171b; color: #ddd }}</style></head>
-<body><nav aria-label="book"><a href="05-variational-autoencoders.html">5</a><a href="#">3</a></nav>
+nav a {{ color: inherit }} html[data-theme="dark"] {{ background: #14171b; color: #ddd }}</style></head>
+<body><nav aria-label="book"><a href="05-variational-autoencoders.html">5</a><a href="#">3</a>
+<a href="bibliography.html">bibliography</a></nav>
 <main><h1>Timeline</h1>{figure}<p>After.</p></main>
 <script type="module" src="_static/live/host.mjs"></script></body></html>"""
 WATCH = """() => { window.all = []; addEventListener("gentext-live", ({ detail }) => {
@@ -263,7 +269,7 @@ def test_it_shows_the_opening_event_before_any_touch(open_page):
     assert "Transformer" in page.locator("[data-role=lanes]").get_attribute("aria-label")
     assert page.locator("[data-role=event] option").count() == len(timeline.load())
     card = page.locator(".gl-card").inner_text()
-    assert "2.3 × 10¹⁹ FLOP (published: vaswani2017, table 2, big)" in card
+    assert "2.3 × 10¹⁹ FLOP (published: Vaswani et al. 2017, table 2, big)" in card
     assert "213 million" in card
 
 
@@ -442,14 +448,17 @@ def test_two_fingers_pinch_and_one_finger_moves(open_page):
 def test_the_card_links_to_chapters_that_exist_and_names_the_others(open_page):
     page = open_page()
     assert "chapter 13, Transformer (to come)" in page.locator(".gl-card").inner_text()
-    assert page.locator(".gl-card a").count() == 0
+    source = page.locator(".gl-card a")  # the only link: to the bibliography
+    assert source.get_attribute("href").endswith("/bibliography.html")
+    assert "Vaswani et al. 2017, in the bibliography" in page.locator(".gl-card").inner_text()
     page.locator("[data-role=event]").select_option(label="2013-12  Variational autoencoder")
-    link = page.locator(".gl-card a")
+    assert "Kingma and Welling 2014" in page.locator(".gl-card").inner_text()
+    link = page.locator(".gl-card a").last
     assert link.inner_text() == "chapter 5, Variational autoencoders"
     assert link.get_attribute("href").endswith("/05-variational-autoencoders.html")
     page.locator("[data-role=event]").select_option(label="2025-02  Grok 3")
     card = page.locator(".gl-card").inner_text()
-    assert "an estimate: epoch2025, entry Grok 3" in card
+    assert "an estimate: Epoch AI 2025, entry Grok 3" in card
     assert "In this book" not in card
 
 

@@ -253,7 +253,7 @@ const HELP =
 function eventCard({ state, children, lineage, onChoose }) {
   const { events, families, chapters } = state;
   const element = node("section", { class: "gl-card", "aria-label": "The chosen event", tabindex: -1 });
-  const pages = chapterPages();
+  const pages = bookPages();
 
   function kin(label, list, role) {
     if (list.length === 0) return null;
@@ -274,7 +274,7 @@ function eventCard({ state, children, lineage, onChoose }) {
       ["Family", families[event.family].name],
       ["Parameters", event.parameters && `${amount(event.parameters.value)} (${sourceWords(event.parameters)})`],
       ["Training compute", event.compute && `${scientific(event.compute.value)} FLOP (${sourceWords(event.compute)})`],
-      ["Source", `${event.cite} in the bibliography`],
+      ["Source", node("span", {}, event.cite, ", in the ", pages.has("bibliography") ? node("a", { href: pages.get("bibliography") }, "bibliography") : "bibliography")],
       ["In this book", chapterWords(event.chapter)],
       ["Lineage", `rests on ${number(counts.before, "earlier event")}; ${number(counts.after, "later one")} ${counts.after === 1 ? "rests" : "rest"} on it`],
     ];
@@ -296,12 +296,15 @@ function eventCard({ state, children, lineage, onChoose }) {
   return { element, show };
 }
 
-// The chapters that this copy of the book has, from its table of contents: number -> address. None in a notebook.
-function chapterPages() {
+// The pages that this copy of the book has, from its table of contents: a chapter's number, or "bibliography" -> address. In
+// a notebook there are none.
+function bookPages() {
   const pages = new Map();
   for (const link of document.querySelectorAll("nav a[href]")) {
-    const found = /(?:^|\/)(\d\d)-[^/#?]*\.html$/.exec(link.getAttribute("href"));
-    if (found && !pages.has(Number(found[1]))) pages.set(Number(found[1]), link.href);
+    const found = /(?:^|\/)(?:(\d\d)-[^/#?]*|(bibliography))\.html$/.exec(link.getAttribute("href"));
+    if (!found) continue;
+    const name = found[2] ?? Number(found[1]);
+    if (!pages.has(name)) pages.set(name, link.href);
   }
   return pages;
 }

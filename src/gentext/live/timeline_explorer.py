@@ -1,5 +1,6 @@
 """`TimelineExplorer` (chapter 3): move along the history, choose what to see, and follow the lineage of a model."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ CHAPTERS = {
     21: "Video",
 }
 OPENING_EVENT, OPENING_WINDOW = "transformer", (2009.0, 2027.0)
+COLLECTIONS = {"epoch2025": ("Epoch AI",)}  # sources of numbers that are no events themselves
 SHORTEST = 1.5  # years: the closest that one can look
 # Names that the poster gives room first.
 NAMED = (
@@ -94,6 +96,7 @@ def own_contents(events: Iterable[Event], chosen: str | None) -> Contents:
 def contents(events: tuple[Event, ...], chosen: str) -> Contents:
     """State, poster and the functions that the front end must agree with."""
     place = {item.id: index for index, item in enumerate(events)}
+    authors = {item.cite: item.authors for item in events} | COLLECTIONS
     timeline.find(events, chosen)
     margin = max(0.6, 1 - (events[-1].time - events[0].time) / 2)  # two years at least, or there is nothing to zoom
     low, high = events[0].time - margin, events[-1].time + margin
@@ -103,7 +106,7 @@ def contents(events: tuple[Event, ...], chosen: str) -> Contents:
     state = {
         "families": [{"key": key, "name": name} for key, name in FAMILIES.items()],
         "chapters": CHAPTERS,
-        "events": [entry(item, place) for item in events],
+        "events": [entry(item, place, authors) for item in events],
         "range": [round(low, 3), round(high, 3)],
         "shortest": SHORTEST,
         "initial": {"event": place[chosen], "window": [round(start, 3), round(min(end, high), 3)]},
@@ -112,7 +115,7 @@ def contents(events: tuple[Event, ...], chosen: str) -> Contents:
     return Contents({}, state, lambda: draw(events, chosen), ALT if book else ALT_OWN, twins(events))
 
 
-def entry(item: Event, place: Mapping[str, int]) -> dict[str, Any]:
+def entry(item: Event, place: Mapping[str, int], authors: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     """One event as the front end reads it: parents by their places in the list, the family by its place among them."""
     return {
         "name": item.name,
@@ -122,17 +125,28 @@ def entry(item: Event, place: Mapping[str, int]) -> dict[str, Any]:
         "family": list(FAMILIES).index(item.family),
         "idea": item.idea,
         "parents": [place[parent] for parent in item.parents],
-        "cite": item.cite,
+        "cite": reference(item.cite, item.authors),
         "chapter": item.chapter,
-        "parameters": quantity(item.parameters),
-        "compute": quantity(item.compute),
+        "parameters": quantity(item.parameters, authors),
+        "compute": quantity(item.compute, authors),
     }
 
 
-def quantity(found: Quantity | None) -> dict[str, Any] | None:
+def quantity(found: Quantity | None, authors: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
     if found is None:
         return None
-    return {"value": found.value, "cite": found.cite, "where": found.where, "by": found.by}
+    source = reference(found.cite, authors.get(found.cite, ()))
+    return {"value": found.value, "cite": source, "where": found.where, "by": found.by}
+
+
+def reference(key: str, authors: tuple[str, ...]) -> str:
+    """A source as the book's pages name it, "Vaswani et al. 2017"; its key where the authors are not known."""
+    year = re.search(r"\d{4}", key)
+    if not authors or year is None:
+        return key
+    if len(authors) > 2 or authors[-1] == "others":
+        return f"{authors[0]} et al. {year[0]}"
+    return f"{' and '.join(authors)} {year[0]}"
 
 
 def twins(events: tuple[Event, ...]) -> dict[str, Computed]:
