@@ -177,7 +177,7 @@ export function pointPlane({ box, role, signal, help, most, onChange }) {
       return now.points;
     },
     setPoints(points) {
-      Object.assign(now, { points, held: null });
+      Object.assign(now, { points, held: null, cursor: points[0] });
       describe();
     },
     setView(next) {

@@ -150,6 +150,8 @@ async function render({ model, el, signal }) {
     const steps = now.em?.steps ?? 0;
     numbers.em.textContent = !isMixture ? "" : now.em.done ? `EM has settled after ${steps} steps.` : `EM step ${steps}.`;
     fan.show(samples, `${samples.length} fresh samples of the model. ${numbers.verdict.textContent}`);
+    caption.textContent = `dots, over the density of the model${
+      now.kind === "kernel" ? "; the dashed ring is as wide as one hill" : isMixture ? "; no ellipse may be thinner than the dashed ring" : ""}`;
     again.disabled = !now.edited;
     removal.disabled = plane.points.length <= FEWEST;
     addition.disabled = plane.points.length >= state.most;
@@ -311,8 +313,9 @@ async function render({ model, el, signal }) {
   const again = button("Put back", restore, { "data-role": "restore", disabled: true });
   const steps_ = node("div", { class: "gl-buttons", role: "group", "aria-label": "Expectation-maximisation" }, begin, step, run, numbers.em);
 
-  const picture = (name, canvas, caption, ...buttons) =>
-    node("figure", { class: "gl-plate" }, canvas, node("figcaption", {}, caption), node("div", { class: "gl-buttons", role: "group", "aria-label": name }, ...buttons));
+  const caption = node("figcaption", {});
+  const picture = (name, canvas, words, ...buttons) =>
+    node("figure", { class: "gl-plate" }, canvas, words, node("div", { class: "gl-buttons", role: "group", "aria-label": name }, ...buttons));
   const line = (words, ...outputs) => node("p", { class: "gl-value" }, `${words} `, ...outputs);
   figure.build(
     node("div", { class: "gl-bar" }, presets.length > 1 ? data.element : null, kinds.element, shapes.element),
@@ -321,8 +324,8 @@ async function render({ model, el, signal }) {
     steps_,
     amount.element,
     node("div", { class: "gl-plates" },
-      picture("Dots", plane.element, "dots, over the density of the model", addition, removal, next, again),
-      picture("Samples", fan.element, "as many fresh samples of the model", sampling)),
+      picture("Dots", plane.element, caption, addition, removal, next, again),
+      picture("Samples", fan.element, node("figcaption", {}, "as many fresh samples of the model"), sampling)),
     node("p", { class: "gl-help", id: help }, "Drag dots; press on free ground to add one, drag one off the edge to remove it. By keyboard: arrows move the cursor (Shift: faster), ",
       node("kbd", {}, "Space"), " takes a dot and puts it down, or makes one; ", node("kbd", {}, "Delete"), " removes it."),
     node("div", { class: "gl-plates" },
