@@ -17,7 +17,7 @@ from gentext.data.inscriptions_pieces import Branch, Draw, Literal, Show, Table,
 from gentext.data.inscriptions_questions import STYLES
 from gentext.data.inscriptions_world import CITY_DEITY, DEITIES, KINGS, REIGNS, father_of_king, is_woman
 
-ENTROPY, MEAN_LENGTH, FIRST_HUNDRED = 57.077, 345.44, "7c7d2d7efd5c37a0"  # nats and characters per text; a checksum
+ENTROPY, MEAN_LENGTH, FIRST_HUNDRED = 57.066, 345.45, "70bcf3a56225354e"  # nats and characters per text; a checksum
 WORLD = Inscriptions()
 
 

@@ -200,6 +200,11 @@ CITY = zipf(CITIES, 0.6)
 DEITY = zipf(tuple(DEITIES), 0.6)
 
 
+def elsewhere(city: str) -> Table:
+    """Another city."""
+    return Table({other: p for other, p in CITY.probabilities.items() if other != city})
+
+
 def city_of_deity(deity: str) -> Table:
     """Where a god is worshipped: mostly at home."""
     return _favour(CITY, DEITIES[deity].city, 1.0)
