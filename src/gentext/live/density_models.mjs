@@ -51,12 +51,20 @@ export function histogram(points, bins, { low, side }) {
 // ---- kernel density estimate ----------------------------------------------------------------------------------------
 
 export function kernelDensity(points, bandwidth) {
-  const norm = 2 * Math.log(bandwidth) + LOG_TWO_PI;
-  const logKernel = (point, centre) =>
-    -0.5 * (((point[0] - centre[0]) / bandwidth) ** 2 + ((point[1] - centre[1]) / bandwidth) ** 2) - norm;
+  const constant = Math.log(points.length) + 2 * Math.log(bandwidth) + LOG_TWO_PI;
+  const exponents = new Float64Array(points.length); // one array for all calls: this is asked for every dot at every move
   const equal = points.map(() => 1);
   return {
-    logProb: (point) => logSumExp(points.map((centre) => logKernel(point, centre))) - Math.log(points.length),
+    logProb([x, y]) {
+      let top = -Infinity;
+      points.forEach((centre, i) => {
+        exponents[i] = -0.5 * (((x - centre[0]) / bandwidth) ** 2 + ((y - centre[1]) / bandwidth) ** 2);
+        if (exponents[i] > top) top = exponents[i];
+      });
+      let sum = 0;
+      for (const exponent of exponents) sum += Math.exp(exponent - top);
+      return top + Math.log(sum) - constant;
+    },
     push: (u, noise) => points[indexAt(equal, u)].map((value, axis) => value + bandwidth * noise[axis]),
   };
 }
