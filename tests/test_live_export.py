@@ -209,7 +209,7 @@ def test_an_export_that_stops_half_way_leaves_what_was_there(small_figures, tmp_
 
 
 def test_an_unknown_figure_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no live figure nobody; there are embedding_map, latent_explorer"):
+    with pytest.raises(ValueError, match=f"no live figure nobody; there are {', '.join(sorted(FIGURES))}"):
         export_all(tmp_path, ["nobody"])
 
 
