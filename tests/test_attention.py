@@ -426,3 +426,33 @@ def test_the_networks_loss_heads_and_refusals(tmp_path: Path) -> None:
     path = zoo.save(tmp_path / "small.safetensors", model.float(), card, half=False)
     loaded = zoo.load(path)
     assert torch.equal(loaded(tokens), model(tokens))
+
+
+# ---- what chapter 12's network adds ----------------------------------------------------------------------------------
+
+
+def test_tied_and_near_sighted() -> None:
+    torch.manual_seed(0)
+    config = AttentionModelConfig(
+        vocab_size=50, context=32, width=32, num_heads=2, tied=True, rotary_base=100.0, near_sighted=1.5
+    )
+    model = AttentionModel(config)
+    tokens = torch.randint(50, (8, 32), generator=torch.Generator().manual_seed(1))
+    trace = model.trace(tokens)
+    assert trace.logits.shape == (8, 32, 50)
+    assert not any(name.startswith("head.") for name, _ in model.named_parameters())
+    assert trace.logits.std().item() == pytest.approx(1, rel=0.2), "read out by rows of length about one"
+    recent = torch.ones(32, 32).tril().triu(-3).bool().expand(8, -1, -1)  # the last four tokens, its own included
+    near = attention_mass(trace.weights, recent)
+    assert near[0].min() > near[1].max() + 0.1, "the first layer looks nearby, the second anywhere"
+    model.loss((tokens,)).total.backward()
+    assert model.token_embedding.weight.grad is not None
+
+
+def test_a_head_mask_for_each_text() -> None:
+    model = AttentionModel(AttentionModelConfig(vocab_size=20, context=8, width=16, num_heads=2)).eval()
+    tokens = torch.randint(20, (3, 8), generator=torch.Generator().manual_seed(1))
+    masks = torch.tensor([[[1.0, 1], [1, 1]], [[0, 1], [1, 1]], [[1, 1], [1, 0]]])
+    together = model(tokens, head_mask=masks)
+    for row in range(3):
+        close(together[row : row + 1], model(tokens[row : row + 1], head_mask=masks[row]), 1e-5)

@@ -213,7 +213,7 @@ class MultiHeadAttention(nn.Module):
             context: (B, S, width), where keys and values come from (cross attention); x itself if None.
             mask: as for `attention`.
             cache: keys and values of the tokens before x.
-            head_mask: (H,) factors for the heads' outputs: 0 switches a head off.
+            head_mask: (H,) or (B, H) factors for the heads' outputs: 0 switches a head off.
         """
         config = self.config
         if x.ndim != 3 or x.shape[2] != config.width:
@@ -235,7 +235,7 @@ class MultiHeadAttention(nn.Module):
         else:
             mixed = fast_attention(q, k, v, mask=mask, causal=config.causal, dropout=dropout)
         if head_mask is not None:
-            mixed = mixed * head_mask.to(mixed.dtype).view(-1, 1, 1)
+            mixed = mixed * head_mask.to(mixed.dtype)[..., None, None]
         return self.output(mixed.transpose(1, 2).flatten(2)), weights if return_weights else None
 
     def project(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:

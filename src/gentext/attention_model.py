@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gentext.attention import AttentionConfig, MultiHeadAttention, Trace
 from gentext.nn import Loss, check_head_mask, check_tokens, next_token_loss, sinusoidal_positions
@@ -27,6 +28,11 @@ class AttentionModelConfig:
         context: tokens it can see.
         mlp_width: hidden units after each attention; 0 for a network of nothing but attention.
         positions: "rotary" in every layer, or "learned" or "sinusoidal" ones added to the tokens, or "none".
+        tied: read tokens out by the vectors they are read in with, times √width on the way in (Vaswani et al. 2017,
+            section 3.4). To say a token again is then the same small task for all tokens.
+        rotary_base: of rotary positions; the slowest hand turns once in 2π · rotary_base tokens.
+        near_sighted: standard deviation of the first layer's query biases, which its key biases start equal to. With
+            rotary positions its heads then begin by looking at the last few tokens. From 0 for both no gradient leads.
     """
 
     vocab_size: int
@@ -36,6 +42,9 @@ class AttentionModelConfig:
     num_heads: int = 4
     mlp_width: int = 0
     positions: Literal["rotary", "learned", "sinusoidal", "none"] = "rotary"
+    tied: bool = False
+    rotary_base: float = 10_000.0
+    near_sighted: float = 0.0
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,7 +63,7 @@ class AttentionModelConfig:
             num_heads=self.num_heads,
             dropout=self.dropout,
             context=self.context,
-            rotary_base=10_000.0 if self.positions == "rotary" else None,
+            rotary_base=self.rotary_base if self.positions == "rotary" else None,
             layer=index,
         )
 
@@ -97,7 +106,7 @@ class AttentionModel(nn.Module):
             self.register_buffer("sinusoids", table, persistent=False)
         self.layers = nn.ModuleList(AttentionLayer(config, index) for index in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width)
-        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.head = None if config.tied else nn.Linear(config.width, config.vocab_size, bias=False)
         self.initialise()
 
     @torch.no_grad()
@@ -110,9 +119,16 @@ class AttentionModel(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=1.0 if module is self.token_embedding else 0.3)
+        if self.config.near_sighted:
+            first: Any = self.layers[0]
+            query, key, _ = first.attention.query_key_value.bias.chunk(3)
+            query.normal_(std=self.config.near_sighted)
+            key.copy_(query)  # turned apart by rotary positions: the product is largest at distance 0
+        if self.config.tied:
+            self.token_embedding.weight /= math.sqrt(self.config.width)
 
     def forward(self, tokens: Tensor, head_mask: Tensor | None = None) -> Tensor:
-        """Logits of the next token: (B, T) -> (B, T, vocab_size). `head_mask` (layers, H): 0 switches a head off."""
+        """Logits of the next token: (B, T) -> (B, T, vocab_size). `head_mask` ([B,] layers, H): 0 is a head off."""
         return self.run(tokens, head_mask, return_weights=False)[0]
 
     def trace(self, tokens: Tensor, head_mask: Tensor | None = None) -> Trace:
@@ -124,17 +140,18 @@ class AttentionModel(nn.Module):
         config = self.config
         check_tokens(tokens, config.vocab_size, config.context)
         check_head_mask(head_mask, config.num_layers, config.num_heads)
-        x = self.token_embedding(tokens)  # (B, T, width)
+        x = self.token_embedding(tokens) * (math.sqrt(config.width) if config.tied else 1.0)  # (B, T, width)
         if config.positions == "learned":
             x = x + self.position_embedding.weight[: tokens.shape[1]]
         elif config.positions == "sinusoidal":
             x = x + self.sinusoids[: tokens.shape[1]]
         kept: list[Tensor] = []
         for index, layer in enumerate(self.layers):
-            x, weights = layer(x, None if head_mask is None else head_mask[index], return_weights)
+            x, weights = layer(x, None if head_mask is None else head_mask[..., index, :], return_weights)
             if weights is not None:
                 kept.append(weights)
-        return self.head(self.norm(x)), kept
+        x = self.norm(x)
+        return (F.linear(x, self.token_embedding.weight) if self.head is None else self.head(x)), kept
 
     def loss(self, batch: tuple[Tensor, ...], *, generator: torch.Generator | None = None) -> Loss:
         """Cross-entropy of the next token in nats per token; batch = (tokens (B, T + 1),)."""

@@ -270,7 +270,7 @@ class GPT(nn.Module):
 
         Args:
             cache: what was read before; the tokens are put into it.
-            head_mask: (layers, H) factors for the heads' outputs: 0 switches a head off.
+            head_mask: (layers, H) or (B, layers, H) factors for the heads' outputs: 0 switches a head off.
             last_only: only the logits after the last token, (B, 1, vocab_size).
 
         Raises:
@@ -300,7 +300,7 @@ class GPT(nn.Module):
         x = self.dropout(x)
         kept: list[Tensor] = []
         for index, block in enumerate(self.blocks):
-            x, weights = block(x, cache, None if head_mask is None else head_mask[index], return_weights)
+            x, weights = block(x, cache, None if head_mask is None else head_mask[..., index, :], return_weights)
             if weights is not None:
                 kept.append(weights)
         if cache is not None:

@@ -15,6 +15,7 @@ and `host.mjs` runs it with onnxruntime-web. The front end is the same file in b
     sphinx.py      how the book's pages show stored outputs: pictures, plotly, live figures
 """
 
+from gentext.live.attention_explorer import AttentionExplorer
 from gentext.live.base import LiveFigure
 from gentext.live.density_playground import DensityPlayground
 from gentext.live.embedding_map import EmbeddingMap
@@ -24,6 +25,7 @@ from gentext.live.timeline_explorer import TimelineExplorer
 
 __all__ = [
     "FIGURES",
+    "AttentionExplorer",
     "DensityPlayground",
     "EmbeddingMap",
     "GaussianSigns",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 FIGURES: dict[str, type[LiveFigure]] = {
+    "attention_explorer": AttentionExplorer,
     "density_playground": DensityPlayground,
     "embedding_map": EmbeddingMap,
     "gaussian_signs": GaussianSigns,

@@ -28,8 +28,8 @@ def check_tokens(tokens: Tensor, vocab_size: int, context: int, start: int = 0) 
 
 
 def check_head_mask(head_mask: Tensor | None, num_layers: int, num_heads: int) -> None:
-    """Raise ValueError unless the mask is None or (layers, heads)."""
-    if head_mask is not None and head_mask.shape != (num_layers, num_heads):
+    """Raise ValueError unless the mask is None, (layers, heads) or (batch, layers, heads)."""
+    if head_mask is not None and (head_mask.ndim not in (2, 3) or head_mask.shape[-2:] != (num_layers, num_heads)):
         raise ValueError(f"head_mask must have shape ({num_layers}, {num_heads}), got {tuple(head_mask.shape)}")
 
 
