@@ -195,10 +195,11 @@ function caller({ model, el, signal, status }) {
     }, 4000);
     try {
       const answer = new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
-      const packed = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, encodeArray(array)]));
-      model.send({ kind: "call", id, network, inputs: packed });
+      const convert = (arrays, how) => Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, how(array)]));
+      // A host in the page takes arrays as they are: a cache of keys and values as text would cost more than the network.
+      model.send({ kind: "call", id, network, inputs: model.takesArrays ? inputs : convert(inputs, encodeArray) });
       const received = await answer;
-      const outputs = Object.fromEntries(Object.entries(received).map(([name, array]) => [name, decodeArray(array)]));
+      const outputs = model.takesArrays ? received : convert(received, decodeArray);
       status.textContent = "";
       status.classList.remove("gl-error");
       record({ el, network, inputs, outputs, started });

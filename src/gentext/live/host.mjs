@@ -5,14 +5,15 @@
 // networks. Beside this file lie, written by `gentext export`: the figures' modules, and for each figure a folder with
 // its `state.json` and `.onnx` files. Plotly plots are handled by plot.mjs in the same spirit.
 
-import { decodeArray, encodeArray } from "./common.mjs";
 import { openNetworks } from "./runtime.mjs";
 
 const HERE = new URL("./", import.meta.url);
 const NEAR = "600px"; // start when this far from the screen, so that the figure is there when the reader is
 
-// What anywidget gives a front end in a notebook, answered in the page: the same messages (see protocol.py).
+// What anywidget gives a front end in a notebook, answered in the page: the same messages (see protocol.py), but arrays
+// need not travel as text.
 class BrowserModel {
+  takesArrays = true;
   constructor(state, base) {
     this.state = state;
     this.listeners = new Set();
@@ -33,10 +34,8 @@ class BrowserModel {
     for (const listener of this.listeners) listener(message, []);
   }
   async send({ id, network, inputs }) {
-    const convert = (arrays, how) => Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, how(array)]));
     try {
-      const outputs = await this.run(network, convert(inputs, decodeArray));
-      this.emit({ kind: "result", id, outputs: convert(outputs, encodeArray) });
+      this.emit({ kind: "result", id, outputs: await this.run(network, inputs) });
     } catch (error) {
       this.emit({ kind: "error", id, message: error.message ?? String(error) });
     }

@@ -13,7 +13,7 @@ WORTH_HALVING = 64  # smaller tensors stay float32: the Cast node would weigh mo
 
 
 def export_network(path: Path, network: Network) -> Path:
-    """Write the network to `path` in ONNX, any batch size, and return the path.
+    """Write the network to `path` in ONNX, any batch size and any size of named dimensions, and return the path.
 
     Weights that float16 holds exactly, as the zoo's do, are stored so and cast to float32 when the file is loaded:
     half the download, and not one bit of the result changed. Raises ValueError where the network cannot be exported.
@@ -24,6 +24,11 @@ def export_network(path: Path, network: Network) -> Path:
     parameter = next(network.module.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     batch = torch.export.Dim("batch", min=1, max=1024)
+    axes = {name: torch.export.Dim(name, min=1, max=largest) for name, largest in network.axes.items()}
+    dynamic = tuple(
+        {0: batch} | {place: axes[axis] for place, axis in enumerate(shape, start=1) if isinstance(axis, str)}
+        for shape in network.inputs.values()
+    )
     network.module.eval()
     try:
         with warnings.catch_warnings():
@@ -33,7 +38,7 @@ def export_network(path: Path, network: Network) -> Path:
             traced = torch.export.export(
                 network.module,
                 tuple(tensor.to(device) for tensor in network.example(batch=3)),
-                dynamic_shapes=tuple({0: batch} for _ in network.inputs),
+                dynamic_shapes=dynamic,
             )
             program = torch.onnx.export(
                 traced,
