@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gentext import attention as attention_module
 from gentext import zoo
 from gentext.attention import (
     AttentionConfig,
@@ -21,6 +22,7 @@ from gentext.attention import (
     attention_mass,
     causal_mask,
     fast_attention,
+    has_bf16_tiles,
     induction_targets,
     online_softmax_attention,
     previous_token_targets,
@@ -280,7 +282,9 @@ def test_causal_flag_and_grouped_heads() -> None:
     close(grouped(changed)[0][:, :4], grouped(x)[0][:, :4], 1e-15)
 
 
-def test_bfloat16_on_a_cpu_is_written_out_and_close() -> None:
+@pytest.mark.parametrize("tiles", [False, True])
+def test_bfloat16_is_close_by_both_ways(tiles: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_module, "has_bf16_tiles", lambda: tiles)
     torch.manual_seed(0)
     layer = MultiHeadAttention(AttentionConfig(width=32, num_heads=4))
     x = draw(2, 20, 32, dtype=torch.float32)
@@ -288,6 +292,7 @@ def test_bfloat16_on_a_cpu_is_written_out_and_close() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough = layer(x)[0]
     close(rough.float(), exact, 0.05)
+    assert has_bf16_tiles() in (False, True)
 
 
 def test_heads_can_be_switched_off() -> None:
