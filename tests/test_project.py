@@ -17,6 +17,7 @@ MODULES = {  # of the chapters, as the book's plan has them
     "03-timeline": "timeline",
     "04-autoencoders": "autoencoder",
     "05-variational-autoencoders": "vae",
+    "12-attention": "attention",
 }
 TEXT = {".py", ".md", ".mjs", ".css", ".json", ".toml", ".yml", ".yaml", ".cff", ".txt", ".ipynb", ".bib", ".html", ""}
 

@@ -31,7 +31,8 @@ async function render({ model, el, signal }) {
 
   // ---- answers ----------------------------------------------------------------------------------------------------------
 
-  const encodeLine = (text) => [...(start === null ? [] : [start]), ...tokenizer.encode(text)];
+  // A line that begins with a blank goes on from what nobody has seen: no start of a text before it.
+  const encodeLine = (text) => [...(start === null || text.startsWith(" ") ? [] : [start]), ...tokenizer.encode(text)];
 
   function setLine(text) {
     const found = encodeLine(text);
@@ -188,8 +189,8 @@ async function render({ model, el, signal }) {
     element.classList.toggle("gl-off", !now.on[index]);
     element.classList.toggle("gl-chosen", index === now.head);
     const [key, weight] = looksAt(index);
-    const state = now.on[index] ? "" : ", switched off";
-    canvas.setAttribute("aria-label", `Head ${headName(index)}${state}: ${label(now.row[now.place])} looks most at ${label(now.row[key])}, ${percent(weight)}`);
+    const off = now.on[index] ? "" : ", switched off";
+    canvas.setAttribute("aria-label", `Head ${headName(index)}${off}: ${label(now.row[now.place])} looks most at ${label(now.row[key])}, ${percent(weight)}`);
   }
 
   function looksAt(head) {
@@ -218,7 +219,7 @@ async function render({ model, el, signal }) {
   // ---- what comes next ----------------------------------------------------------------------------------------------------
 
   const percent = (part) => `${format(100 * part, part < 0.0995 ? 1 : 0)} %`;
-  const next = node("ul", { class: "gl-odds gl-next", "data-drawn": true, "data-role": "next" });
+  const next = node("ul", { class: "gl-odds gl-follows", "data-drawn": true, "data-role": "next" });
   const heading = node("p", { class: "gl-value" });
   const summary = node("p", { class: "gl-summary", "data-drawn": true, "data-role": "summary" });
 
@@ -237,7 +238,7 @@ async function render({ model, el, signal }) {
       const parts = [whole, ...(left ? [left] : [])].map(({ logProbs }) => Math.exp(logProbs[token]));
       const bars = parts.map((part, index) => node("i", { class: index ? "gl-without" : "", style: `--gl-part: ${part.toFixed(4)}` }));
       return node("li", { class: token === really ? "gl-true" : "" },
-        node("span", {}, label(token)), node("span", { class: "gl-bars" }, ...bars), node("span", {}, parts.map(percent).join(" → ")));
+        node("span", {}, label(token)), node("span", { class: "gl-twins" }, ...bars), node("span", {}, parts.map(percent).join(" → ")));
     }));
     const mean = ({ nats }) => nats.reduce((sum, value) => sum + value, 0) / nats.length;
     const cost = [mean(whole), ...(left ? [mean(left)] : [])].map((value) => format(value));
@@ -264,7 +265,7 @@ async function render({ model, el, signal }) {
     looks,
     node("div", { class: "gl-heads", role: "group", "aria-label": "Heads of the network, a row for each layer", style: `--gl-columns: ${heads}` },
       ...views.map(({ element }) => element)),
-    node("div", { class: "gl-bar" }, everything, node("p", { class: "gl-help" }, "Each map: a row for each token, dark where it looks. Untick a head to switch it off.")),
+    node("div", { class: "gl-bar" }, everything, node("p", { class: "gl-help" }, "Each map: a row for each token, dark where it looks. Untick a head to switch it off. A line that starts with a blank has no start of a text (▷) before it.")),
     heading,
     next,
     summary,

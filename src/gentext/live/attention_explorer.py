@@ -26,11 +26,10 @@ from gentext.tokenizer import END_OF_TEXT, Tokenizer
 
 ZOO_MODEL = "attention-inscriptions"
 LENGTH = 64  # tokens that the page reads at once
-OPENING = 26  # of them at most in the line that the figure opens with
-LINES = {
-    "a line said twice": "Hadumur the baker saw it. Hadumur the baker saw it.",
-    "a name that returns": "This stone king Belshun set in his year 6\nfor Yalanshu, son of Qurokh. The word of",
-    "nonsense, twice": "ox 7 wells throne barley Tel; ox 7 wells throne barley Tel;",
+LINES = {  # one that begins with a blank goes on from what nobody has seen
+    "nonsense, twice": " Karum moon lamp year palace barley ox Karum moon lamp year palace barley",
+    "a name that returns": "To Hadul, lord of the forge,\nPerushka, daughter of Upadim, the merchant of Dibar,\n"
+    "brought a white ox\nas she had vowed.\nIt was under king Ilkamar, in his year 9.\nMay Hadul keep the house of Up",
     "nothing repeated": "To Marat, lady of the orchard, Zereti, daughter of Odekur, gave ten measures of oil",
 }
 ALT = (
@@ -130,8 +129,11 @@ def contents(
         raise ValueError(f"The tokenizer has {tokenizer.vocab_size} tokens, the model knows {config.vocab_size}.")
     named = dict(lines) if isinstance(lines, Mapping) else {_short(line): line for line in lines}
     length, start = min(LENGTH, config.context), tokenizer.special_ids.get(END_OF_TEXT)
-    head = [] if start is None else [start]
-    rows = {name: (head + tokenizer.encode(line))[:length] for name, line in named.items()}
+    rows = {
+        name: ([] if start is None or line.startswith(" ") else [start]) + tokenizer.encode(line)
+        for name, line in named.items()
+    }
+    rows = {name: row[:length] for name, row in rows.items()}
     if not rows or min(map(len, rows.values())) < 2 or length < 4:
         raise ValueError("AttentionExplorer needs at least one line, each of two tokens or more.")
     network = Network(
