@@ -56,7 +56,7 @@ def test_the_state_is_json_and_opens_with_an_answer(contents: Contents, tokenize
     torch.testing.assert_close(protocol.decode_array(state["initial"]["log_probs"]), log_probs[-1], atol=1e-5, rtol=0)
     nats = -log_probs[torch.arange(len(row) - 1), row[1:]]
     torch.testing.assert_close(protocol.decode_array(state["initial"]["nats"]), nats, atol=1e-5, rtol=0)
-    assert [len(trade["scores"]) for trade in state["trades"]] == [4, 4]
+    assert [len(trade["scores"]) for trade in state["trades"]] == [4, 4, 4]
 
 
 def test_the_network_pads_and_ablates(contents: Contents, tokenizer: BytePairTokenizer) -> None:
@@ -120,12 +120,9 @@ def test_what_does_not_fit_is_refused(tokenizer: BytePairTokenizer) -> None:
 def test_the_published_figure() -> None:
     found = AttentionExplorer.published()
     assert len(json.dumps(found.state)) < 150_000
-    assert [trade["name"] for trade in found.state["trades"]] == [
-        "token before",
-        "what followed last time",
-        "same name",
-    ]
-    before, again, _ = (trade["scores"] for trade in found.state["trades"])
+    trades = {trade["name"]: trade["scores"] for trade in found.state["trades"]}
+    assert [*trades] == ["token before", "what followed last time", "itself", "same name"]
+    before, again = trades["token before"], trades["what followed last time"]
     assert max(before[:4]) > 0.3, "a head of the first layer looks at the token before"
     assert max(again[4:]) > 0.3 > max(again[:4]), "heads of the second layer look at what followed the last time"
     assert len(found.alt) > 100

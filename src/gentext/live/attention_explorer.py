@@ -181,7 +181,7 @@ def ask(network: Network, row: Sequence[int], place: int, heads: Tensor | None =
 
 
 def head_scores(model: Any, length: int) -> dict[str, Tensor]:
-    """How much each head looks at the token before, and at what followed the last time, in random tokens said twice."""
+    """How much each head looks at the token before, at what followed last time and at itself, in random tokens."""
     choices = torch.arange(model.config.vocab_size)
     twice = repeated_tokens(choices, 16, length // 2, torch.Generator().manual_seed(0))
     training = model.training
@@ -192,6 +192,7 @@ def head_scores(model: Any, length: int) -> dict[str, Tensor]:
     return {
         "token before": attention_mass(weights, previous_token_targets(twice)),
         "what followed last time": attention_mass(weights, induction_targets(twice)),
+        "itself": attention_mass(weights, torch.eye(twice.shape[1], dtype=torch.bool).expand(len(twice), -1, -1)),
     }
 
 

@@ -206,7 +206,7 @@ def measure_heads(model: nn.Module, quick: bool) -> Metrics:
     """
     assert isinstance(model, GPT | AttentionModel)
     metrics = measure_inscriptions(model, quick)
-    device, count = next(model.parameters()).device, 48 if quick else 192
+    device, count = next(model.parameters()).device, 192  # fewer texts hold too few names that return
     tokens, names = labelled_texts(count)
     twice = repeated_tokens(tokens.unique(), count, tokens.shape[1] // 2, torch.Generator().manual_seed(0))
     with torch.no_grad():
