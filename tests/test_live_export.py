@@ -1,6 +1,7 @@
 """What `gentext export` writes for the browser: ONNX that says what torch says, small, lossless, without traces."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -43,11 +44,13 @@ def random_inputs(network: Network, batch: int) -> dict[str, torch.Tensor]:
 
 
 def largest_difference(network: Network, path, batch: int) -> float:
+    """Between ONNX and torch, relative where numbers exceed 1: tokens that make no text cost a hundred nats."""
     inputs = random_inputs(network, batch)
     expected = network.run(inputs)
     found = session(path).run(list(network.outputs), {name: value.numpy() for name, value in inputs.items()})
     return max(
-        float(np.abs(expected[name].numpy() - value).max()) for name, value in zip(network.outputs, found, strict=True)
+        float((np.abs(expected[name].numpy() - value) / np.maximum(1, np.abs(value))).max())
+        for name, value in zip(network.outputs, found, strict=True)
     )
 
 
@@ -225,14 +228,16 @@ def test_figures_say_which_weights_are_missing(monkeypatch):
 @pytest.mark.slow
 def test_published_networks_are_small_and_agree(name, tmp_path):
     """The real thing: each published network against torch, and all of a chapter's together at most 4 MB."""
-    needed = {"embedding_map": {"ae-glyphs-2", "linear-ae-glyphs-2"}, "latent_explorer": {"vae-glyphs"}}[name]
-    assert needed <= set(zoo.names()), "the zoo lacks weights that the book shows"
     export_all(tmp_path, [name])
-    networks = FIGURES[name].published().networks
+    contents = FIGURES[name].published()  # raises where the zoo lacks weights that the book shows
+    networks = contents.networks
+    assert networks or contents.computed, "a figure that answers nothing"
     sizes = [path.stat().st_size for path in (tmp_path / name).glob("*.onnx")]
     assert len(sizes) == len(networks)
     assert sum(sizes) <= 4_000_000
     for part, network in networks.items():
         assert largest_difference(network, tmp_path / name / f"{part}.onnx", 2) < TOLERANCE
-        halves = {t.data_type for t in onnx.load(tmp_path / name / f"{part}.onnx").graph.initializer if len(t.dims) > 1}
-        assert onnx.TensorProto.FLOAT not in halves  # the zoo's weights are rounded, so all of them are halved
+        # The zoo's weights are rounded, so all are halved; what is left in full are tables, of angles say.
+        tables = [t for t in onnx.load(tmp_path / name / f"{part}.onnx").graph.initializer if len(t.dims) > 1]
+        wide = sum(math.prod(t.dims) for t in tables if t.data_type == onnx.TensorProto.FLOAT)
+        assert wide <= 0.1 * sum(math.prod(t.dims) for t in tables)
