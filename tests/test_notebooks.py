@@ -43,6 +43,10 @@ def test_executed_in_order_from_a_clean_kernel(chapter: dict) -> None:
     assert len(outputs(chapter)) > len(counts) / 3, "a chapter without outputs passes nbval without being compared"
 
 
+def test_no_cell_is_empty(chapter: dict) -> None:
+    assert all(source(cell).strip() for cell in chapter["cells"])
+
+
 def test_no_output_is_an_error_or_a_complaint(chapter: dict) -> None:
     for output in outputs(chapter):
         assert output["output_type"] != "error"
