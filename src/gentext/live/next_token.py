@@ -240,4 +240,5 @@ def draw_poster(logits: Tensor, prompt: str, tokenizer: BytePairTokenizer | Char
 
 def label(text: str) -> str:
     """A token for a person: blanks that can be seen, as in the page."""
-    return text.replace(" ", "␣").replace("\n", "↵").replace("$", r"\$")
+    shown = text.replace(" ", "␣").replace("\n", "↵").replace("$", r"\$")
+    return "".join([c if c.isprintable() else "·" for c in shown])
