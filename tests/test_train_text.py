@@ -263,3 +263,18 @@ def test_nanogpts_setting_is_nanogpts() -> None:
     assert isinstance(twin, GPT)
     ours = better.fit.num_steps * better.fit.batch_size * twin.config.context * twin.num_params
     assert ours <= 1.02 * fitting.num_steps * fitting.batch_size * model.config.context * model.num_params
+
+
+def test_some_rows_of_a_batch_become_copies() -> None:
+    texts = torch.full((16, 193), 7)
+    (mixed,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
+    assert mixed.shape == texts.shape
+    assert mixed.dtype == texts.dtype
+    assert torch.equal(mixed[recipes_text.COPIES :], texts[recipes_text.COPIES :])
+    for row in mixed[: recipes_text.COPIES]:
+        periods = [period for period in range(1, 81) if torch.equal(row[period:], row[:-period])]
+        assert periods
+        assert periods[0] >= 4
+        assert row.min() >= 1, "the end token is not drawn"
+    (again,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
+    assert torch.equal(mixed, again)
