@@ -189,7 +189,7 @@ def test_answers_come_soon(open_figures: list[Figure], record_property: Callable
         element = figure.control(slider["key"])
         element.focus()
         begun = figure.page.evaluate("window.answers.length")
-        figure.page.keyboard.press("ArrowRight")
+        figure.page.keyboard.press("ArrowLeft" if element.evaluate("c => c.value === c.max") else "ArrowRight")
         figure.page.wait_for_function("n => window.answers.length > n", arg=begun, timeout=PATIENCE)
         first = figure.page.evaluate("n => window.answers[n].wait", begun) / 1000
         figure.settle()
