@@ -127,7 +127,7 @@ unit: $(VENV)/test.stamp browser book/vendor/.stamp
 
 notebooks: $(VENV)/test.stamp
 	$(say) "every chapter from a clean kernel, every output compared"
-	@$(NBVAL) -q --durations=5 $(CHAPTERS)
+	@$(ONE_THREAD) $(NBVAL) -q -n 2 --dist loadfile --durations=5 $(CHAPTERS)
 
 pages: $(VENV)/test.stamp browser
 	@$(MAKE) --no-print-directory book SERVE=0
