@@ -75,6 +75,13 @@ export function format(value, digits = 2) {
   return (Number(text) === 0 ? text.replace("-", "") : text).replace("-", "−");
 }
 
+// Call `redraw` whenever a canvas changes its size, until the figure is closed.
+export function onResize(canvas, redraw, signal) {
+  const observer = new ResizeObserver(redraw);
+  observer.observe(canvas);
+  signal.addEventListener("abort", () => observer.disconnect());
+}
+
 // ---- one call at a time ---------------------------------------------------------------------------------------------
 
 // Wrap an asynchronous `work(...args)` so that requests made while it runs do not queue: only the last one counts.

@@ -1,6 +1,6 @@
 // Two pictures of the plane for chapter 1: one with points to move over a density, one with a model's samples.
 
-import { format, node } from "./common.mjs";
+import { format, node, onResize } from "./common.mjs";
 import { colour } from "./controls.mjs";
 
 const STEP = 1 / 50; // of the box, for one press of an arrow key; five times that with Shift
@@ -167,9 +167,7 @@ export function pointPlane({ box, role, signal, help, most, onChange }) {
     context.stroke();
   }
 
-  const observer = new ResizeObserver(redraw);
-  observer.observe(canvas);
-  signal.addEventListener("abort", () => observer.disconnect());
+  onResize(canvas, redraw, signal);
   return {
     element: canvas,
     redraw,
@@ -220,9 +218,7 @@ export function samplePlane({ box, role, signal }) {
     const size = points.length > 150 ? 2.2 : 3.2;
     for (const point of points) circle(context, toCanvas(point), size, "fill");
   }
-  const observer = new ResizeObserver(redraw);
-  observer.observe(canvas);
-  signal.addEventListener("abort", () => observer.disconnect());
+  onResize(canvas, redraw, signal);
   return {
     element: canvas,
     redraw,

@@ -1,6 +1,6 @@
 // A map of codes in the plane on a canvas: points coloured by class, a cursor to move by mouse, finger or arrow keys.
 
-import { format, node } from "./common.mjs";
+import { format, node, onResize } from "./common.mjs";
 import { colour, drawSign } from "./controls.mjs";
 
 const MARGIN = 34; // CSS pixels for the numbers along the axes
@@ -144,9 +144,7 @@ export function planeMap({ classes, labels, groups, role, signal, onMove }) {
     );
   }
 
-  const observer = new ResizeObserver(redraw);
-  observer.observe(canvas);
-  signal.addEventListener("abort", () => observer.disconnect());
+  onResize(canvas, redraw, signal);
   return {
     element,
     place,

@@ -3,7 +3,7 @@
 // Every lane has rows for names and, below them, a rail for dots whose names found no room. Names are placed by weight
 // (the chosen event, its lineage, then the most followed), so that none ever covers another, at any zoom.
 
-import { node } from "./common.mjs";
+import { node, onResize } from "./common.mjs";
 import { colour } from "./controls.mjs";
 
 const AXIS = 24; // CSS pixels for the years
@@ -290,9 +290,7 @@ export function timelineLanes({ events, families, range, role, signal, onWindow,
     context.strokeRect(left + 1, top + 1, Math.max(4, right - left - 2), STRIP - 2);
   }
 
-  const observer = new ResizeObserver(redraw);
-  observer.observe(canvas);
-  signal.addEventListener("abort", () => observer.disconnect());
+  onResize(canvas, redraw, signal);
   return {
     element: canvas,
     redraw,

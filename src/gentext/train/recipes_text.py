@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ from gentext.train.config import TextFitConfig
 from gentext.train.recipe import Metrics, Recipe, recipe
 from gentext.train.tensors import TokenData
 from gentext.zoo import Measurement
+
+# What all of these networks share: nanoGPT's settings for a small model.
+TEXT_FIT = TextFitConfig(num_steps=2000, weight_decay=0.1, warmup_steps=100, betas=(0.9, 0.99))
 
 # ---- tiny Shakespeare, by characters ---------------------------------------------------------------------------------
 
@@ -103,14 +107,12 @@ def gpt_shakespeare() -> Recipe:
         "gpt-shakespeare",
         "GPT-2's form at nanoGPT's setting for a CPU: four layers, 128 wide, 64 characters, 2,000 steps.",
         GPTConfig.gpt2(65, context=64, num_layers=4, num_heads=4, width=128, bias=False),
-        TextFitConfig(
+        replace(
+            TEXT_FIT,
             num_steps=2000,
             batch_size=12,
             learning_rate=1e-3,
             min_learning_rate=1e-4,
-            weight_decay=0.1,
-            warmup_steps=100,
-            betas=(0.9, 0.99),
             validate_every=250,
         ),
     )
@@ -123,14 +125,12 @@ def gpt_shakespeare_better() -> Recipe:
         "gpt-shakespeare-better",
         "LLaMA's form at the same compute: rotary positions, SwiGLU, a larger learning rate that falls further.",
         GPTConfig.llama(65, context=64, num_layers=4, num_heads=4, width=128, tied=True),
-        TextFitConfig(
+        replace(
+            TEXT_FIT,
             num_steps=2000,
             batch_size=12,
             learning_rate=4e-3,
             min_learning_rate=4e-5,
-            weight_decay=0.1,
-            warmup_steps=100,
-            betas=(0.9, 0.99),
             validate_every=250,
         ),
     )
@@ -318,14 +318,12 @@ def attention_inscriptions() -> Recipe:
         chapter=12,
         build=lambda: AttentionModel(config),
         data=datasets,
-        fit=TextFitConfig(
+        fit=replace(
+            TEXT_FIT,
             num_steps=2000,
             batch_size=16,
             learning_rate=3e-3,
             min_learning_rate=3e-5,
-            weight_decay=0.1,
-            warmup_steps=100,
-            betas=(0.9, 0.99),
             validate_every=250,
         ),
         measure=measure_heads,
@@ -342,14 +340,12 @@ def gpt_inscriptions() -> Recipe:
         chapter=15,
         build=lambda: GPT(config),
         data=lambda: (inscriptions_windows("train", 100_000), inscriptions_windows("validation", 500)),
-        fit=TextFitConfig(
+        fit=replace(
+            TEXT_FIT,
             num_steps=12_000,
             batch_size=8,
             learning_rate=4e-3,
             min_learning_rate=4e-5,
-            weight_decay=0.1,
-            warmup_steps=100,
-            betas=(0.9, 0.99),
             validate_every=1000,
         ),
         measure=measure_heads,
