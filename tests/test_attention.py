@@ -322,6 +322,18 @@ def test_layers_that_make_no_sense_are_refused() -> None:
         layer(torch.zeros(2, 5, 12))
     with pytest.raises(ValueError, match="cross attention needs causal=False"):
         layer(torch.zeros(2, 3, 12), torch.zeros(2, 3, 12))
+    for change in ({"bias": False}, {"rotary_base": None}):
+        with pytest.raises(ValueError, match="biases and rotary positions"):
+            MultiHeadAttention(replace(layer.config, **change)).start_near_sighted(1.0)
+
+
+def test_layers_that_start_near_sighted() -> None:
+    config = AttentionConfig(width=64, num_heads=4, num_kv_heads=2, context=40, rotary_base=100.0)
+    layer = MultiHeadAttention(config)
+    layer.start_near_sighted(1.5, torch.Generator().manual_seed(0))
+    _, weights = layer(0.01 * draw(3, 40, 64).float(), return_weights=True)
+    last_four = torch.ones(40, 40).tril().triu(-3).bool().expand(3, -1, -1)
+    assert attention_mass(weights, last_four).min() > 2 * uniform_mass(last_four), "every head, shared keys or not"
 
 
 # ---- what heads do ---------------------------------------------------------------------------------------------------

@@ -167,6 +167,8 @@ def test_in_the_zoo(tmp_path: Path) -> None:
         ({"init_std": 0.0}, "must be positive"),
         ({"rotary_base": -1.0}, "must be positive"),
         ({"positions": "rotary", "width": 12}, "even width of the heads, got 3"),
+        ({"near_sighted": 1.0}, "needs biases and rotary positions, got 1.0"),
+        ({"near_sighted": -1.0}, "must not be negative"),
     ],
 )
 def test_configurations_that_make_no_sense(change: dict, message: str) -> None:
@@ -337,3 +339,12 @@ def test_generation_leaves_the_model_as_it_was_and_tells_each_token() -> None:
 def test_generation_refuses(prompt: Tensor, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(make(GPT2), prompt, **{"num_tokens": 5, **options})
+
+
+def test_a_gpt_that_starts_near_sighted() -> None:
+    torch.manual_seed(0)
+    model = GPT(replace(LLAMA, bias=True, rotary_base=100.0, near_sighted=1.5))
+    weights = model.trace(tokens_of(4, 16)).weights  # (B, layers, H, T, T)
+    near = torch.ones(16, 16).tril().triu(-2)
+    last_three = (weights * near).sum(-1)[..., 8:].mean((0, 3))  # (layers, H)
+    assert last_three[0].min() > 1.2 * last_three[1].max(), "the first layer looks nearby, the second anywhere"

@@ -208,6 +208,20 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(config.width, config.width, bias=config.bias)
         self.rotary = Rotary(config.head_dim, config.context, config.rotary_base) if config.rotary_base else None
 
+    @torch.no_grad()
+    def start_near_sighted(self, std: float, generator: torch.Generator | None = None) -> None:
+        """Draw the key biases with this deviation, and let each query's bias start equal to its key's.
+
+        Turned apart by rotary positions, their product is largest at distance 0: the heads begin by looking at the last
+        few tokens. From biases that are 0 no gradient leads there.
+        """
+        if self.rotary is None or not self.config.bias:
+            raise ValueError("only a layer with biases and rotary positions can start near-sighted")
+        query, key, _ = self.query_key_value.bias.split(self.sizes)
+        key.normal_(std=std, generator=generator)
+        groups = self.config.num_heads // self.config.kv_heads
+        query.copy_(key.unflatten(0, (-1, self.config.head_dim)).repeat_interleave(groups, 0).flatten())
+
     def forward(
         self,
         x: Tensor,

@@ -31,8 +31,7 @@ class AttentionModelConfig:
         tied: read tokens out by the vectors they are read in with, times √width on the way in (Vaswani et al. 2017,
             section 3.4). To say a token again is then the same small task for all tokens.
         rotary_base: of rotary positions; the slowest hand turns once in 2π · rotary_base tokens.
-        near_sighted: standard deviation of the first layer's query biases, which its key biases start equal to. With
-            rotary positions its heads then begin by looking at the last few tokens. From 0 for both no gradient leads.
+        near_sighted: deviation for `MultiHeadAttention.start_near_sighted` in the first layer; 0 for biases from 0.
     """
 
     vocab_size: int
@@ -121,9 +120,7 @@ class AttentionModel(nn.Module):
                 nn.init.normal_(module.weight, std=1.0 if module is self.token_embedding else 0.3)
         if self.config.near_sighted:
             first: Any = self.layers[0]
-            query, key, _ = first.attention.query_key_value.bias.chunk(3)
-            query.normal_(std=self.config.near_sighted)
-            key.copy_(query)  # turned apart by rotary positions: the product is largest at distance 0
+            first.attention.start_near_sighted(self.config.near_sighted)
         if self.config.tied:
             self.token_embedding.weight /= math.sqrt(self.config.width)
 

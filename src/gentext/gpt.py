@@ -38,6 +38,7 @@ class GPTConfig:
             which takes as many weights in three matrices as the other in two.
         tied: the matrix that reads tokens in also reads them out.
         init_std: standard deviation of the initial weights (`GPT.initialise`).
+        near_sighted: deviation for `MultiHeadAttention.start_near_sighted` in the first block; 0 for biases from 0.
     """
 
     vocab_size: int
@@ -56,6 +57,7 @@ class GPTConfig:
     tied: bool = True
     dropout: float = 0.0
     init_std: float = 0.02
+    near_sighted: float = 0.0
 
     def __post_init__(self) -> None:
         for name, allowed in (
@@ -74,6 +76,10 @@ class GPTConfig:
             raise ValueError(
                 "norm_eps, rotary_base and init_std must be positive, got "
                 f"{self.norm_eps}, {self.rotary_base} and {self.init_std}"
+            )
+        if self.near_sighted < 0 or (self.near_sighted and not (self.bias and self.positions == "rotary")):
+            raise ValueError(
+                f"near_sighted must not be negative and needs biases and rotary positions, got {self.near_sighted}"
             )
         layer = self.layer(0)  # refuses heads that do not fit
         if self.positions == "rotary" and layer.head_dim % 2:
@@ -251,6 +257,8 @@ class GPT(nn.Module):
             for output in (block.attention.output, block.mlp.output):  # type: ignore[union-attr]
                 std = self.config.init_std / math.sqrt(2 * self.config.num_layers)
                 output.weight.normal_(std=std, generator=generator)  # type: ignore[union-attr, operator]
+        if self.config.near_sighted:
+            self.blocks[0].attention.start_near_sighted(self.config.near_sighted, generator)  # type: ignore[union-attr, operator]
 
     @property
     def num_params(self) -> int:

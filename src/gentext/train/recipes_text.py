@@ -271,17 +271,14 @@ def name_labels(text: str, pieces: list[str]) -> list[int]:
     return labels
 
 
-COPIES = 6  # of 16 rows
-
-
-def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator, *, sixteenths: int) -> tuple[Tensor, ...]:
     """The first rows give way to an apprentice's exercise: a few random tokens, written again and again.
 
     Tokens are drawn alike from all but the end token; how many before they return, from 4 to 80, alike in the
     logarithm. Nothing but copying can foresee them, and with them heads that copy form within minutes.
     """
     (tokens,) = batch  # (B, T + 1)
-    count, length = len(tokens) * COPIES // 16, tokens.shape[1]
+    count, length = len(tokens) * sixteenths // 16, tokens.shape[1]
     device = generator.device
     period = (4 * 20 ** torch.rand((count, 1), generator=generator, device=device)).long()
     drawn = torch.randint(1, VOCAB_SIZE, (count, length), generator=generator, device=device)
@@ -309,7 +306,8 @@ def attention_inscriptions() -> Recipe:
 
     def datasets() -> tuple[TokenData, TokenData]:
         texts = inscriptions_windows("train", 20_000)
-        training = TokenData(texts.tensors[0], texts.context, texts.starts, with_copies)
+        exercise = functools.partial(with_copies, sixteenths=6)
+        training = TokenData(texts.tensors[0], texts.context, texts.starts, exercise)
         return training, inscriptions_windows("validation", 500)
 
     return Recipe(
@@ -327,27 +325,45 @@ def attention_inscriptions() -> Recipe:
             validate_every=250,
         ),
         measure=measure_heads,
-        data_note=f"{INSCRIPTIONS_NOTE.format(20_000)}; {COPIES} rows of 16 are random tokens said again and again",
+        data_note=f"{INSCRIPTIONS_NOTE.format(20_000)}; 6 rows of 16 are random tokens said again and again",
     )
 
 
 @recipe("gpt-inscriptions")
 def gpt_inscriptions() -> Recipe:
-    config = GPTConfig.llama(VOCAB_SIZE, context=CONTEXT, num_layers=4, num_heads=4, width=128, tied=True)
+    config = GPTConfig.llama(
+        VOCAB_SIZE,
+        context=CONTEXT,
+        num_layers=4,
+        num_heads=4,
+        width=128,
+        bias=True,
+        tied=True,
+        rotary_base=100.0,
+        init_std=0.08,
+        near_sighted=1.2,
+    )
+
+    def datasets() -> tuple[TokenData, TokenData]:
+        texts = inscriptions_windows("train", 150_000)
+        exercise = functools.partial(with_copies, sixteenths=2)
+        training = TokenData(texts.tensors[0], texts.context, texts.starts, exercise)
+        return training, inscriptions_windows("validation", 500)
+
     return Recipe(
         name="gpt-inscriptions",
-        summary="GPT in LLaMA's form on Inscriptions, whose entropy is known.",
+        summary="GPT in LLaMA's form on Inscriptions, whose entropy is known, and on a few copies.",
         chapter=15,
         build=lambda: GPT(config),
-        data=lambda: (inscriptions_windows("train", 100_000), inscriptions_windows("validation", 500)),
+        data=datasets,
         fit=replace(
             TEXT_FIT,
-            num_steps=12_000,
+            num_steps=18_000,
             batch_size=8,
             learning_rate=4e-3,
             min_learning_rate=4e-5,
             validate_every=1000,
         ),
         measure=measure_heads,
-        data_note=INSCRIPTIONS_NOTE.format(100_000),
+        data_note=f"{INSCRIPTIONS_NOTE.format(150_000)}; 2 rows of 16 are random tokens said again and again",
     )
