@@ -165,6 +165,8 @@ def test_in_the_zoo(tmp_path: Path) -> None:
         ({"num_kv_heads": 3}, "must divide num_heads"),
         ({"dropout": 1.0}, "dropout must lie"),
         ({"init_std": 0.0}, "must be positive"),
+        ({"tied": False, "embedding_std": 0.0}, "must be positive"),
+        ({"tied": True, "embedding_std": 1.0}, "embedding_std needs tied=False"),
         ({"rotary_base": -1.0}, "must be positive"),
         ({"positions": "rotary", "width": 12}, "even width of the heads, got 3"),
         ({"near_sighted": 1.0}, "needs biases and rotary positions, got 1.0"),
@@ -343,7 +345,8 @@ def test_generation_refuses(prompt: Tensor, options: dict, message: str) -> None
 
 def test_a_gpt_that_starts_near_sighted() -> None:
     torch.manual_seed(0)
-    model = GPT(replace(LLAMA, bias=True, rotary_base=100.0, near_sighted=1.5))
+    model = GPT(replace(LLAMA, bias=True, rotary_base=100.0, near_sighted=1.5, embedding_std=0.7))
+    assert model.token_embedding.weight.std().item() == pytest.approx(0.7, rel=0.1)
     weights = model.trace(tokens_of(4, 16)).weights  # (B, layers, H, T, T)
     near = torch.ones(16, 16).tril().triu(-2)
     last_three = (weights * near).sum(-1)[..., 8:].mean((0, 3))  # (layers, H)

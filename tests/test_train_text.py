@@ -7,7 +7,6 @@ import math
 import os
 import signal
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -268,15 +267,14 @@ def test_nanogpts_setting_is_nanogpts() -> None:
 
 def test_some_rows_of_a_batch_become_copies() -> None:
     texts = torch.full((16, 193), 7)
-    copies = partial(recipes_text.with_copies, sixteenths=6)
-    (mixed,) = copies((texts,), torch.Generator().manual_seed(0))
+    (mixed,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
     assert mixed.shape == texts.shape
     assert mixed.dtype == texts.dtype
-    assert torch.equal(mixed[6:], texts[6:])
-    for row in mixed[:6]:
+    assert torch.equal(mixed[recipes_text.COPIES :], texts[recipes_text.COPIES :])
+    for row in mixed[: recipes_text.COPIES]:
         periods = [period for period in range(1, 81) if torch.equal(row[period:], row[:-period])]
         assert periods
         assert periods[0] >= 4
         assert row.min() >= 1, "the end token is not drawn"
-    (again,) = copies((texts,), torch.Generator().manual_seed(0))
+    (again,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
     assert torch.equal(mixed, again)

@@ -38,6 +38,8 @@ class GPTConfig:
             which takes as many weights in three matrices as the other in two.
         tied: the matrix that reads tokens in also reads them out.
         init_std: standard deviation of the initial weights (`GPT.initialise`).
+        embedding_std: of the vectors that tokens are read in with; `init_std` if None. As long as what the blocks add
+            to them, tokens stay audible from the first step on, and heads that copy form early.
         near_sighted: deviation for `MultiHeadAttention.start_near_sighted` in the first block; 0 for biases from 0.
     """
 
@@ -57,6 +59,7 @@ class GPTConfig:
     tied: bool = True
     dropout: float = 0.0
     init_std: float = 0.02
+    embedding_std: float | None = None
     near_sighted: float = 0.0
 
     def __post_init__(self) -> None:
@@ -72,11 +75,11 @@ class GPTConfig:
                 "vocab_size, context, num_layers and mlp_width must be at least 1, got "
                 f"{self.vocab_size}, {self.context}, {self.num_layers} and {self.mlp_width}"
             )
-        if not (self.norm_eps > 0 and self.rotary_base > 0 and self.init_std > 0):
-            raise ValueError(
-                "norm_eps, rotary_base and init_std must be positive, got "
-                f"{self.norm_eps}, {self.rotary_base} and {self.init_std}"
-            )
+        positive = {name: getattr(self, name) for name in ("norm_eps", "rotary_base", "init_std", "embedding_std")}
+        if not all(value is None or value > 0 for value in positive.values()):
+            raise ValueError(f"{', '.join(positive)} must be positive, got {', '.join(map(str, positive.values()))}")
+        if self.tied and self.embedding_std is not None:
+            raise ValueError("embedding_std needs tied=False: tied vectors are read out as they are read in")
         if self.near_sighted < 0 or (self.near_sighted and not (self.bias and self.positions == "rotary")):
             raise ValueError(
                 f"near_sighted must not be negative and needs biases and rotary positions, got {self.near_sighted}"
@@ -253,6 +256,8 @@ class GPT(nn.Module):
                 module.weight.normal_(std=self.config.init_std, generator=generator)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.zero_()
+        if self.config.embedding_std is not None:
+            self.token_embedding.weight.normal_(std=self.config.embedding_std, generator=generator)
         for block in self.blocks:
             for output in (block.attention.output, block.mlp.output):  # type: ignore[union-attr]
                 std = self.config.init_std / math.sqrt(2 * self.config.num_layers)

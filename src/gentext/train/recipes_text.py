@@ -271,14 +271,17 @@ def name_labels(text: str, pieces: list[str]) -> list[int]:
     return labels
 
 
-def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator, *, sixteenths: int) -> tuple[Tensor, ...]:
+COPIES = 6  # of 16 rows
+
+
+def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """The first rows give way to an apprentice's exercise: a few random tokens, written again and again.
 
     Tokens are drawn alike from all but the end token; how many before they return, from 4 to 80, alike in the
     logarithm. Nothing but copying can foresee them, and with them heads that copy form within minutes.
     """
     (tokens,) = batch  # (B, T + 1)
-    count, length = len(tokens) * sixteenths // 16, tokens.shape[1]
+    count, length = len(tokens) * COPIES // 16, tokens.shape[1]
     device = generator.device
     period = (4 * 20 ** torch.rand((count, 1), generator=generator, device=device)).long()
     drawn = torch.randint(1, VOCAB_SIZE, (count, length), generator=generator, device=device)
@@ -306,8 +309,7 @@ def attention_inscriptions() -> Recipe:
 
     def datasets() -> tuple[TokenData, TokenData]:
         texts = inscriptions_windows("train", 20_000)
-        exercise = functools.partial(with_copies, sixteenths=6)
-        training = TokenData(texts.tensors[0], texts.context, texts.starts, exercise)
+        training = TokenData(texts.tensors[0], texts.context, texts.starts, with_copies)
         return training, inscriptions_windows("validation", 500)
 
     return Recipe(
@@ -325,7 +327,7 @@ def attention_inscriptions() -> Recipe:
             validate_every=250,
         ),
         measure=measure_heads,
-        data_note=f"{INSCRIPTIONS_NOTE.format(20_000)}; 6 rows of 16 are random tokens said again and again",
+        data_note=f"{INSCRIPTIONS_NOTE.format(20_000)}; {COPIES} rows of 16 are random tokens said again and again",
     )
 
 
@@ -338,24 +340,16 @@ def gpt_inscriptions() -> Recipe:
         num_heads=4,
         width=128,
         bias=True,
-        tied=True,
-        rotary_base=100.0,
         init_std=0.08,
+        embedding_std=1.0,
         near_sighted=1.2,
     )
-
-    def datasets() -> tuple[TokenData, TokenData]:
-        texts = inscriptions_windows("train", 150_000)
-        exercise = functools.partial(with_copies, sixteenths=2)
-        training = TokenData(texts.tensors[0], texts.context, texts.starts, exercise)
-        return training, inscriptions_windows("validation", 500)
-
     return Recipe(
         name="gpt-inscriptions",
-        summary="GPT in LLaMA's form on Inscriptions, whose entropy is known, and on a few copies.",
+        summary="GPT in LLaMA's form on Inscriptions, whose entropy is known.",
         chapter=15,
         build=lambda: GPT(config),
-        data=datasets,
+        data=lambda: (inscriptions_windows("train", 150_000), inscriptions_windows("validation", 500)),
         fit=replace(
             TEXT_FIT,
             num_steps=18_000,
@@ -365,5 +359,5 @@ def gpt_inscriptions() -> Recipe:
             validate_every=1000,
         ),
         measure=measure_heads,
-        data_note=f"{INSCRIPTIONS_NOTE.format(150_000)}; 2 rows of 16 are random tokens said again and again",
+        data_note=INSCRIPTIONS_NOTE.format(150_000),
     )
