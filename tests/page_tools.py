@@ -14,6 +14,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, Response
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,6 +134,19 @@ def visit(
         yield seen
     finally:
         context.close()
+
+
+def serious(page: Page, context: dict | None = None) -> list[str]:
+    """What axe calls serious or critical, a line each."""
+    # `preload` would fetch style sheets a second time and report the answers as failed requests.
+    options = {"preload": False, "resultTypes": ["violations"]}
+    found = Axe().run(page, context=context, options=options).response["violations"]
+    return [
+        f"{finding['id']}: {finding['help']}: {node['html'][:200]} {node.get('failureSummary', '')}"
+        for finding in found
+        if finding["impact"] in ("serious", "critical")
+        for node in finding["nodes"]
+    ]
 
 
 class Document(HTMLParser):

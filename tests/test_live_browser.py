@@ -3,38 +3,22 @@
 Small untrained models stand in for the zoo's; `tests/test_pages.py` looks at the built book.
 """
 
-import functools
-import http.server
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import Page
 
 from gentext.autoencoder import Autoencoder, AutoencoderConfig
-from gentext.live import EmbeddingMap, LatentExplorer, embedding_map, front, latent_explorer, protocol
-from gentext.live.export import export_all
+from gentext.live import EmbeddingMap, LatentExplorer, embedding_map, latent_explorer, protocol
 from gentext.vae import VAE, VAEConfig
+from live_tools import compare, fetched, newest, picture, pictures, run_in_kernel, settle, wait_for, write_page
+from page_tools import serious
 
-pytest.importorskip("playwright")
-pytest.importorskip("onnx")
-from playwright.sync_api import Page, sync_playwright
-
-ROOT = Path(__file__).resolve().parents[1]
-RUNTIME = [ROOT / "book" / "vendor" / "_static" / "ort", ROOT / "node_modules" / "onnxruntime-web" / "dist"]
 pytestmark = pytest.mark.slow
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>{name}</title>
-<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body {{ margin: 0 }} main {{ max-width: 44rem; margin: auto; padding: 0 1rem }}
-html[data-theme="dark"] {{ background: #14171b; color: #ddd }}</style></head>
-<body><main><h1>{name}</h1><p>Before.</p><div style="height: {gap}px"></div>{figure}<p>After.</p></main>
-<script type="module" src="_static/live/host.mjs"></script></body></html>"""
-TIMEOUT = 90_000  # milliseconds; a busy machine compiles 14 MB of WebAssembly slowly
 
 
 def loud(model: torch.nn.Module, seed: int) -> torch.nn.Module:
@@ -68,125 +52,16 @@ def contents():
 
 
 @pytest.fixture(scope="module")
-def site(contents, tmp_path_factory):
-    """A served folder with a page for each figure, as `gentext export` and the book's build lay them out."""
-    folder = next((folder for folder in RUNTIME if (folder / RUNTIME_FILES[0]).is_file()), None)
-    if folder is None:
-        pytest.skip("onnxruntime-web is not here; `make vendor` fetches it")
-    root = tmp_path_factory.mktemp("site")
-    (root / "_static" / "ort").mkdir(parents=True)
-    for name in RUNTIME_FILES:
-        shutil.copyfile(folder / name, root / "_static" / "ort" / name)
-    with pytest.MonkeyPatch.context() as patch:
-        for figure in (LatentExplorer, EmbeddingMap):
-            found = contents[figure.figure]
-            patch.setattr(figure, "published", classmethod(lambda cls, found=found: found))
-        export_all(root / "_static" / "live")
-        for figure in (LatentExplorer, EmbeddingMap):
-            page = PAGE.format(name=figure.__name__, figure=figure().to_html(), gap=0)
-            (root / f"{figure.figure}.html").write_text(page, encoding="utf-8")
-        far = PAGE.format(name="far", figure=LatentExplorer().to_html(), gap=5000)
-        (root / "far.html").write_text(far, encoding="utf-8")
-    handler = functools.partial(QuietHandler, directory=str(root))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield root, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+def figures(contents):
+    return {LatentExplorer: contents["latent_explorer"], EmbeddingMap: contents["embedding_map"]}
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    with sync_playwright() as playwright:
-        system = Path("/usr/bin/chromium")
-        options = {"executable_path": str(system)} if system.is_file() else {}
-        try:
-            browser = playwright.chromium.launch(args=BROWSER_ARGUMENTS, **options)
-        except Exception as error:
-            pytest.skip(f"no Chromium to run: {error}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(chromium, site):
-    """Open a page; fails the test at its end if the console showed an error or a request left the machine."""
-    troubles, contexts = [], []
-
-    def open_it(path: str, *, tolerate: str = "", **options) -> Page:
-        context = chromium.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(TIMEOUT)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-
-        def note(message):
-            if message.type == "error" and not (tolerate and re.search(tolerate, message.text)):
-                troubles.append(message.text)
-
-        page.on("console", note)
-        page.requested = []
-        page.on("request", lambda request: page.requested.append(request.url))
-        page.goto(path if "://" in path else f"{site[1]}/{path}")
-        return page
-
-    yield open_it
-    for context in contexts:
-        for page in context.pages:
-            outside = [
-                url for url in page.requested if not url.startswith((site[1], "data:", "blob:", "file:", "about:"))
-            ]
-            assert not outside
-        context.close()
-    assert not troubles
-
-
-def wait_for(page: Page, state: str) -> None:
-    page.wait_for_selector(f'.gentext-live[data-state="{state}"]')
-
-
-def settle(page: Page) -> None:
-    """Wait until no call is under way and no timer of the figure is about to make one (the longest takes 400 ms)."""
-    page.evaluate(
-        """async () => {
-            const log = () => window.__gentextLive ?? { calls: 0, pending: 0 };
-            for (let seen = -1; seen !== log().calls || log().pending; ) {
-                seen = log().calls;
-                await new Promise((resume) => setTimeout(resume, 450));
-            }
-        }"""
-    )
-
-
-def pictures(page: Page) -> dict[str, str]:
-    """What every visible canvas of the figure shows, by role."""
-    return page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll(".gl canvas")].filter((c) => c.offsetParent)
-            .map((c) => [c.dataset.role, c.toDataURL()]))"""
-    )
-
-
-LAST = """() => {
-    const { network, inputs, outputs, milliseconds } = window.__gentextLive.last;
-    const plain = (arrays) => Object.fromEntries(
-        Object.entries(arrays).map(([name, { shape, values }]) => [name, { shape, values: [...values] }]));
-    return { network, milliseconds, inputs: plain(inputs), outputs: plain(outputs) };
-}"""
-
-
-def check_against_torch(contents, call: dict) -> float:
-    """The largest difference between the browser's answer and torch's to the same question."""
-
-    def tensor(array):
-        return torch.tensor(array["values"], dtype=torch.float32).reshape(array["shape"])
-
-    expected = contents.networks[call["network"]].run({name: tensor(array) for name, array in call["inputs"].items()})
-    assert set(expected) == set(call["outputs"])
-    return max(float((expected[name] - tensor(array)).abs().max()) for name, array in call["outputs"].items())
+def far(site):
+    """The name of a page whose figure is far down."""
+    page = (site.root / "latent_explorer.html").read_text(encoding="utf-8")
+    (site.root / "far.html").write_text(page.replace("height: 0px", "height: 5000px"), encoding="utf-8")
+    return "far.html"
 
 
 # ---- before and at the first touch ----
@@ -207,17 +82,18 @@ def test_nothing_heavy_is_fetched_before_the_first_touch(open_page, name):
     assert page.evaluate("window.__gentextLive") is None
 
 
-def test_a_figure_far_down_the_page_waits(open_page):
-    page = open_page("far.html")
+def test_a_figure_far_down_the_page_waits(open_page, far):
+    page = open_page(far, ready=False)
     page.wait_for_timeout(500)
     assert page.locator('.gentext-live[data-state="poster"]').count() == 1
-    assert not [url for url in page.requested if "latent_explorer" in url and not url.endswith(".html")]
+    assert not [url for url in fetched(page) if "latent_explorer" in url and not url.endswith(".html")]
     page.locator(".gentext-live").scroll_into_view_if_needed()
     wait_for(page, "ready")
 
 
 def test_opened_as_a_file_the_figure_is_a_picture_that_says_why(open_page, site):
-    page = open_page((site[0] / "latent_explorer.html").as_uri(), tolerate="CORS|ERR_FAILED|origin")
+    address = (site.root / "latent_explorer.html").as_uri()
+    page = open_page(address, ready=False, tolerate="CORS|ERR_FAILED|origin")
     page.wait_for_timeout(300)
     assert page.locator(".gentext-poster").is_visible()
     assert "http" in page.locator(".gentext-live-note").inner_text()
@@ -228,11 +104,8 @@ def test_opened_as_a_file_the_figure_is_a_picture_that_says_why(open_page, site)
 
 def test_the_browser_agrees_with_torch(open_page, contents):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
-    page.evaluate("window.all = []; addEventListener('gentext-live', ({ detail }) => window.all.push(detail))")
     page.locator("[data-role=latent]").first.press("ArrowRight")
     wait_for(page, "live")
-    differences = [check_against_torch(contents["latent_explorer"], page.evaluate(LAST))]
     for act in (
         lambda: page.get_by_role("button", name="Random").click(),
         lambda: page.locator("[data-role=beta]").press("ArrowLeft"),
@@ -241,38 +114,32 @@ def test_the_browser_agrees_with_torch(open_page, contents):
     ):
         act()
         settle(page)
-        differences.append(check_against_torch(contents["latent_explorer"], page.evaluate(LAST)))
-    called = page.evaluate("window.all.map(({ network }) => network)")
-    assert {"decoder-0", "decoder-1", "encoder-2", "decoder-2"} <= set(called)
-    assert max(differences) < 1e-4
+    called = {answer["network"] for answer in compare(page, contents["latent_explorer"])}
+    assert {"decoder-0", "decoder-1", "encoder-2", "decoder-2"} <= called
 
 
 def test_the_first_picture_is_what_the_network_would_draw(open_page, contents):
     """Before the first touch the figure shows an answer that came with the page: the network must give the same."""
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
-    before = pictures(page)["decoded"]
+    before = picture(page, "decoded")
     page.locator("[data-role=sign-next]").click()
     settle(page)
-    assert pictures(page)["decoded"] != before
+    assert picture(page, "decoded") != before
     sign = contents["latent_explorer"].state["initial"]["sign"]
     page.locator("[data-role=sign]").select_option(str(sign))
     settle(page)
-    image = check = page.evaluate(LAST)["outputs"]["image"]["values"]
+    image = newest(page)["outputs"]["image"]["values"]
     initial = protocol.decode_array(contents["latent_explorer"].state["initial"]["image"]).flatten()
     assert np.abs(np.array(image) - initial.numpy()).max() < 1e-4
-    assert check
 
 
 def test_the_map_decodes_where_the_cursor_is(open_page, contents):
     page = open_page("embedding_map.html")
-    wait_for(page, "ready")
     box = page.locator("[data-role=map]").bounding_box()
     page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
     settle(page)
-    call = page.evaluate(LAST)
+    call = compare(page, contents["embedding_map"])[-1]
     assert call["network"] == "nonlinear-2-decoder"
-    assert check_against_torch(contents["embedding_map"], call) < 1e-4
     (x_low, x_high), (y_low, y_high) = contents["embedding_map"].state["maps"]["nonlinear"]["range"]
     margin = 34
     side = box["width"] - margin
@@ -285,7 +152,6 @@ def test_the_map_decodes_where_the_cursor_is(open_page, contents):
 
 def test_squared_errors_are_those_of_torch(open_page, contents):
     page = open_page("embedding_map.html")
-    wait_for(page, "ready")
     page.locator("[data-role=bottleneck]").press("End")
     settle(page)
     shown = contents["embedding_map"]
@@ -323,7 +189,6 @@ def changes(page: Page, act) -> set[str]:
 
 def test_every_control_of_the_explorer_changes_the_picture(open_page):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
     keyboard = page.keyboard
 
     def press(role, key):
@@ -373,22 +238,20 @@ def draw_by_keyboard(page: Page) -> None:
 
 def test_play_walks_from_one_sign_to_the_other_until_paused(open_page):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
     page.get_by_label("between two signs").check()
     settle(page)
     page.get_by_role("button", name="Play").click()
-    first = pictures(page)["decoded"]
+    first = picture(page, "decoded")
     page.wait_for_function("(first) => document.querySelector('[data-role=decoded]').toDataURL() !== first", arg=first)
     page.get_by_role("button", name="Pause").click()
     settle(page)
-    still = pictures(page)["decoded"]
+    still = picture(page, "decoded")
     page.wait_for_timeout(400)
-    assert pictures(page)["decoded"] == still
+    assert picture(page, "decoded") == still
 
 
 def test_every_control_of_the_map_changes_the_picture(open_page):
     page = open_page("embedding_map.html")
-    wait_for(page, "ready")
     for key in ("ArrowRight", "ArrowUp", "Shift+ArrowLeft", "Shift+ArrowDown"):
         assert {"map", "map-decoded"} <= changes(page, lambda key=key: page.locator("[data-role=map]").press(key))
     for role in ("h1", "h2"):
@@ -417,7 +280,6 @@ def test_every_control_of_the_map_changes_the_picture(open_page):
 
 def test_a_drawing_by_mouse_becomes_a_centred_sign(open_page):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
     page.get_by_label("your drawing").check()
     box = page.locator("[data-role=pad]").bounding_box()
     # A short vertical stroke in a corner: it must come out in the middle, enlarged.
@@ -444,7 +306,6 @@ def test_a_drawing_by_mouse_becomes_a_centred_sign(open_page):
 
 def test_a_finger_draws_too(open_page):
     page = open_page("latent_explorer.html", has_touch=True, viewport={"width": 390, "height": 800})
-    wait_for(page, "ready")
     page.get_by_label("your drawing").check()
     pad = page.locator("[data-role=pad]")
     pad.scroll_into_view_if_needed()
@@ -460,7 +321,6 @@ def test_a_finger_draws_too(open_page):
 
 def test_a_drag_never_queues_and_ends_on_its_last_value(open_page):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
     first = page.locator("[data-role=latent]").first
     first.press("Home")
     settle(page)
@@ -474,14 +334,13 @@ def test_a_drag_never_queues_and_ends_on_its_last_value(open_page):
     )
     settle(page)
     assert page.evaluate("window.__gentextLive.calls") - before <= 3
-    call = page.evaluate(LAST)
+    call = newest(page)
     assert max(call["inputs"]["z"]["values"]) == pytest.approx(3)
     assert call["milliseconds"] < 2000
 
 
 def test_a_missing_network_is_reported_and_a_later_touch_recovers(open_page):
-    page = open_page("latent_explorer.html", tolerate="404")
-    wait_for(page, "ready")
+    page = open_page("latent_explorer.html", tolerate="404|ERR_ABORTED")
     page.route("**/decoder-1.onnx", lambda route: route.fulfill(status=404))
     page.locator("[data-role=latent]").first.press("Home")
     wait_for(page, "error")
@@ -492,8 +351,8 @@ def test_a_missing_network_is_reported_and_a_later_touch_recovers(open_page):
     assert page.locator(".gl-status").inner_text() == ""
 
 
-def test_without_its_files_the_figure_stays_a_picture(open_page):
-    page = open_page("far.html", tolerate="404")
+def test_without_its_files_the_figure_stays_a_picture(open_page, far):
+    page = open_page(far, ready=False, tolerate="404|ERR_ABORTED")
     page.route("**/state.json", lambda route: route.fulfill(status=404))
     page.locator(".gentext-live").scroll_into_view_if_needed()
     wait_for(page, "error")
@@ -507,21 +366,17 @@ def test_without_its_files_the_figure_stays_a_picture(open_page):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["latent_explorer", "embedding_map"])
 def test_axe_finds_nothing_serious(open_page, name, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     page = open_page(f"{name}.html")
     page.evaluate(f"document.documentElement.dataset.theme = {theme!r}")
-    wait_for(page, "ready")
     for origin in page.locator("[data-role=origin]").all():  # each panel in turn
         origin.check()
         settle(page)
-        found = axe.run(page, options={"preload": False}).response["violations"]
-        assert not [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious(page)
 
 
 @pytest.mark.parametrize("name", ["latent_explorer", "embedding_map"])
 def test_nothing_overflows_a_phone(open_page, name):
     page = open_page(f"{name}.html", viewport={"width": 390, "height": 800})
-    wait_for(page, "ready")
     for origin in page.locator("[data-role=origin]").all():
         origin.check()
         settle(page)
@@ -536,7 +391,6 @@ def test_nothing_overflows_a_phone(open_page, name):
 
 def test_on_a_phone_the_picture_stays_in_sight_of_the_pad(open_page):
     page = open_page("latent_explorer.html", viewport={"width": 390, "height": 760})
-    wait_for(page, "ready")
     page.get_by_label("your drawing").check()
     page.locator("[data-role=pad-clear]").scroll_into_view_if_needed()
     tops = page.evaluate(
@@ -550,7 +404,6 @@ def test_on_a_phone_the_picture_stays_in_sight_of_the_pad(open_page):
 
 def test_pictures_follow_the_theme(open_page):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
     light = pictures(page)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.wait_for_function(
@@ -564,7 +417,6 @@ def test_pictures_follow_the_theme(open_page):
 
 def test_a_picture_says_in_words_what_it_shows(open_page):
     page = open_page("latent_explorer.html")
-    wait_for(page, "ready")
     page.get_by_role("button", name="Random").click()
     settle(page)
     assert "most like the test sign" in page.locator("[data-role=decoded]").get_attribute("aria-label")
@@ -575,41 +427,19 @@ def test_a_picture_says_in_words_what_it_shows(open_page):
 
 # ---- the kernel's way: the same front end, bundled, answered by Python ----
 
-KERNEL = """async ([source, css, state]) => {
-    document.head.append(Object.assign(document.createElement("style"), { textContent: css }));
-    const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-    const { default: widget } = await import(url);
-    const listeners = new Set();
-    const model = {
-        get: (name) => (name === "state" ? state : undefined),
-        on: (event, listener) => listeners.add(listener),
-        off: (event, listener) => listeners.delete(listener),
-        send: async (message) => {
-            const reply = await window.askPython(message);
-            listeners.forEach((listener) => listener(reply, []));
-        },
-    };
-    window.close_figure = await widget.render({ model, el: document.querySelector("#here") });
-    window.listeners = listeners;
-}"""
-
 
 @pytest.mark.parametrize("name", ["latent_explorer", "embedding_map"])
-def test_python_answers_the_bundled_front_end(open_page, contents, name, site):
+def test_python_answers_the_bundled_front_end(open_page, contents, name):
     found = contents[name]
-    (site[0] / "kernel.html").write_text(
-        '<!doctype html><html lang="en"><title>k</title><link rel="icon" href="data:,"><div id="here"></div>'
-    )
-    page = open_page("kernel.html")
-    page.expose_function("askPython", lambda message: protocol.answer(found.networks, message))
-    page.evaluate(KERNEL, [front.bundle(name), front.style(), found.state])
-    assert page.locator("#here").get_attribute("data-state") == "ready"
+    page = open_page("kernel.html", ready=False)
+    run_in_kernel(page, name, found.state, found.networks)
+    assert page.locator("main").get_attribute("data-state") == "ready"
     role = {"latent_explorer": "latent", "embedding_map": "map"}[name]
     page.locator(f"[data-role={role}]").first.press("ArrowRight")
-    page.wait_for_selector('#here[data-state="live"]')
-    assert check_against_torch(found, page.evaluate(LAST)) < 1e-6
+    page.wait_for_selector('main[data-state="live"]')
+    assert compare(page, found, tolerance=1e-6)
     assert page.evaluate("window.listeners.size") == 1
-    page.evaluate("window.close_figure()")
+    page.evaluate("window.closeFigure()")
     assert page.evaluate("window.listeners.size") == 0
 
 
@@ -621,18 +451,18 @@ def test_a_plot_is_drawn_at_the_first_touch(open_page, site):
     script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     if not script.is_file():
         pytest.skip("this plotly ships no plotly.min.js")
-    (site[0] / "_static" / "plotly").mkdir(exist_ok=True)
-    shutil.copyfile(script, site[0] / "_static" / "plotly" / "plotly.min.js")
+    (site.root / "_static" / "plotly").mkdir(exist_ok=True)
+    shutil.copyfile(script, site.root / "_static" / "plotly" / "plotly.min.js")
     figure = (
         '<div class="gentext-plotly"><img alt="A line that rises." src="data:image/gif;base64,R0lGODlhAQABAAAAACw=">'
         '<script type="application/json">{"data": [{"x": [1, 2], "y": [1, 3]}], "layout": {"title": {"text": "Rise"}}}'
         "</script></div>"
     )
-    (site[0] / "plot.html").write_text(PAGE.format(name="plot", figure=figure, gap=0), encoding="utf-8")
-    page = open_page("plot.html")
+    write_page(site.root, "plot", figure)
+    page = open_page("plot.html", ready=False)
     button = page.get_by_role("button", name="Make this plot interactive")
     button.wait_for()
-    assert not [url for url in page.requested if "plotly" in url]
+    assert not [url for url in fetched(page) if "plotly" in url]
     button.press("Enter")
     page.wait_for_selector('.gentext-plotly[data-state="live"] .main-svg')
     assert page.locator(".gentext-plotly img").count() == 0

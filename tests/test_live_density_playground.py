@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import itertools
 import json
 import math
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +12,9 @@ import torch
 from PIL import Image
 
 from gentext.density import EMConfig, GaussianMixture, Histogram, KernelDensity
-from gentext.live import DensityPlayground, density_playground, front, protocol
-from gentext.live.export import export_all
-
-TOLERANCE = 1e-4
+from gentext.live import DensityPlayground, density_playground, protocol
+from live_tools import compare, newest, picture, run_in_kernel
+from page_tools import serious
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -129,65 +124,19 @@ def test_what_the_page_computes_is_the_package():
 # ---- in Chromium -----------------------------------------------------------------------------------------------------
 
 browser_only = pytest.mark.slow
-RECORD = """() => { window.answers = [];
-  addEventListener('gentext-live', ({ detail }) => {
-    const plain = (arrays) => Object.fromEntries(Object.entries(arrays).map(([name, { shape, values }]) =>
-      [name, { shape, values: [...values] }]));
-    window.answers.push({ name: detail.network, inputs: plain(detail.inputs), outputs: plain(detail.outputs) });
-  }); }"""
-PICTURE = "role => document.querySelector(`[data-role=${role}]`).toDataURL()"
 
 
 @pytest.fixture(scope="module")
-def tools():
-    return pytest.importorskip("test_live_browser")
-
-
-@pytest.fixture(scope="module")
-def address(tools, tmp_path_factory):
-    root = tmp_path_factory.mktemp("density")
-    export_all(root / "_static" / "live", ["density_playground"])
-    page = tools.PAGE.format(name="density", figure=DensityPlayground().to_html(), gap=0)
-    (root / "page.html").write_text(page, encoding="utf-8")
-    handler = functools.partial(tools.QuietHandler, directory=str(root))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/page.html"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def chromium(tools):
-    with tools.sync_playwright() as playwright:
-        system = Path("/usr/bin/chromium")
-        options = {"executable_path": str(system)} if system.is_file() else {}
-        try:
-            browser = playwright.chromium.launch(args=tools.BROWSER_ARGUMENTS, **options)
-        except Exception as error:
-            pytest.skip(f"no Chromium to run: {error}")
-        yield browser
-        browser.close()
+def figures():
+    return {DensityPlayground: DensityPlayground.published()}
 
 
 @pytest.fixture
-def open_page(chromium, address):
-    troubles, contexts = [], []
-
+def open_figure(open_page):
     def open_it(**options):
-        context = chromium.new_context(**{"viewport": {"width": 1000, "height": 1300}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-        page.goto(address)
-        page.wait_for_selector('.gentext-live[data-state="ready"]')
-        page.evaluate(RECORD)
-        return page
+        return open_page("density_playground.html", **{"viewport": {"width": 1000, "height": 1300}, **options})
 
-    yield open_it
-    for context in contexts:
-        context.close()
-    assert not troubles
+    return open_it
 
 
 def press(page, role: str, *keys: str) -> None:
@@ -201,27 +150,12 @@ def choose(page, kind: str) -> None:
 
 def check_against_package(page) -> int:
     """Every answer of the page computed again; returns how many there were."""
-    answers = page.evaluate("window.answers")
-    for answer in answers:
-        inputs, outputs = (
-            {
-                name: torch.tensor(array["values"], dtype=torch.float64).view(array["shape"])
-                for name, array in answer[side].items()
-            }
-            for side in ("inputs", "outputs")
-        )
-        expected = density_playground.COMPUTED[answer["name"]](inputs)
-        assert expected.keys() == outputs.keys()
-        for name, values in expected.items():
-            torch.testing.assert_close(
-                outputs[name], values.double(), atol=TOLERANCE, rtol=0, msg=f"{answer['name']} {name}"
-            )
-    return len(answers)
+    return len(compare(page, DensityPlayground.published()))
 
 
 @browser_only
-def test_every_setting_of_every_model_equals_the_package(open_page):
-    page = open_page()
+def test_every_setting_of_every_model_equals_the_package(open_figure):
+    page = open_figure()
     for kind in ("histogram", "kernel", "mixture"):
         choose(page, kind)
         for keys in (["Home"], ["ArrowRight"] * 7, ["End"]):
@@ -235,8 +169,8 @@ def test_every_setting_of_every_model_equals_the_package(open_page):
 
 
 @browser_only
-def test_every_set_of_dots_equals_the_package(open_page):
-    page = open_page()
+def test_every_set_of_dots_equals_the_package(open_figure):
+    page = open_figure()
     choose(page, "mixture")
     for index in range(1, 6):
         page.locator("[data-role=preset]").select_option(str(index))
@@ -244,13 +178,12 @@ def test_every_set_of_dots_equals_the_package(open_page):
 
 
 @browser_only
-def test_dots_move_by_mouse_and_keyboard(open_page):
-    page = open_page()
+def test_dots_move_by_mouse_and_keyboard(open_figure):
+    page = open_figure()
     box = page.locator("[data-role=dots]").bounding_box()
 
     def last():
-        answer = page.evaluate("window.answers.at(-1)")
-        return torch.tensor(answer["inputs"]["points"]["values"]).view(-1, 2)
+        return torch.tensor(newest(page)["inputs"]["points"]["values"]).view(-1, 2)
 
     def at(x, y):  # a place in the unit square
         return box["x"] + x * box["width"], box["y"] + (1 - y) * box["height"]
@@ -292,8 +225,8 @@ def test_dots_move_by_mouse_and_keyboard(open_page):
 
 
 @browser_only
-def test_a_finger_adds_a_dot(open_page):
-    page = open_page(has_touch=True, viewport={"width": 390, "height": 900})
+def test_a_finger_adds_a_dot(open_figure):
+    page = open_figure(has_touch=True, viewport={"width": 390, "height": 900})
     canvas = page.locator("[data-role=dots]")
     canvas.scroll_into_view_if_needed()
     assert canvas.evaluate("c => getComputedStyle(c).touchAction") == "none"
@@ -304,8 +237,8 @@ def test_a_finger_adds_a_dot(open_page):
 
 @browser_only
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
-def test_em_step_by_step_climbs_and_stops(open_page, motion):
-    page = open_page(reduced_motion=motion)
+def test_em_step_by_step_climbs_and_stops(open_figure, motion):
+    page = open_figure(reduced_motion=motion)
     choose(page, "mixture")
     assert page.locator("[data-role=em-step]").is_disabled()  # it has settled already
     press(page, "em-start", "Enter")
@@ -331,8 +264,8 @@ def test_em_step_by_step_climbs_and_stops(open_page, motion):
 
 
 @browser_only
-def test_the_memorising_kernel_is_named(open_page):
-    page = open_page()
+def test_the_memorising_kernel_is_named(open_figure):
+    page = open_figure()
     press(page, "complexity", "End")
     assert "remembers" in page.locator("[data-role=verdict]").inner_text()
     press(page, "complexity", "Home")
@@ -340,8 +273,8 @@ def test_the_memorising_kernel_is_named(open_page):
 
 
 @browser_only
-def test_the_chart_compares_all_settings(open_page):
-    page = open_page()
+def test_the_chart_compares_all_settings(open_figure):
+    page = open_figure()
     page.wait_for_function("document.querySelectorAll('[data-role=scores] polyline').length === 2")
     page.wait_for_function(
         "document.querySelector('[data-role=scores] polyline').getAttribute('points').split(' ').length === 31"
@@ -354,34 +287,32 @@ def test_the_chart_compares_all_settings(open_page):
 
 
 @browser_only
-def test_other_samples_the_held_out_dots_and_the_theme(open_page):
-    page = open_page()
-    samples, shown = page.evaluate(PICTURE, "samples"), page.evaluate(PICTURE, "dots")
+def test_other_samples_the_held_out_dots_and_the_theme(open_figure):
+    page = open_figure()
+    samples, shown = picture(page, "samples"), picture(page, "dots")
     press(page, "draw", "Enter")
-    assert page.evaluate(PICTURE, "samples") != samples
-    assert page.evaluate(PICTURE, "dots") == shown
+    assert picture(page, "samples") != samples
+    assert picture(page, "dots") == shown
     press(page, "peek", "Space")
-    assert page.evaluate(PICTURE, "dots") != shown
-    light = page.evaluate(PICTURE, "samples")
+    assert picture(page, "dots") != shown
+    light = picture(page, "samples")
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.wait_for_function("light => document.querySelector('[data-role=samples]').toDataURL() !== light", arg=light)
 
 
 @browser_only
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(open_page, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_page()
+def test_axe_finds_nothing_serious(open_figure, theme):
+    page = open_figure()
     page.evaluate(f"document.documentElement.dataset.theme = {theme!r}")
     for kind in ("kernel", "mixture"):
         choose(page, kind)
-        found = axe.run(page, options={"preload": False}).response["violations"]
-        assert not [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert not serious(page)
 
 
 @browser_only
-def test_nothing_overflows_a_phone(open_page):
-    page = open_page(viewport={"width": 390, "height": 800})
+def test_nothing_overflows_a_phone(open_figure):
+    page = open_figure(viewport={"width": 390, "height": 800})
     for kind in ("histogram", "mixture"):
         choose(page, kind)
         page.wait_for_timeout(1500)  # the chart has come
@@ -392,19 +323,9 @@ def test_nothing_overflows_a_phone(open_page):
 
 @browser_only
 def test_the_bundle_of_the_kernel_runs_and_closes(open_page):
-    page = open_page()
-    page.evaluate(
-        """async ([source, state]) => {
-            const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-            const widget = (await import(url)).default;
-            const el = document.createElement("div");
-            document.body.replaceChildren(el);
-            const send = () => { throw new Error("nothing is asked of Python"); };
-            const model = { get: () => state, on() {}, off() {}, send };
-            window.close_figure = await widget.render({ model, el });
-        }""",
-        [front.bundle("density_playground"), DensityPlayground(dots(60)).state],
-    )
+    page = open_page("kernel.html", ready=False)
+    run_in_kernel(page, "density_playground", DensityPlayground(dots(60)).state)
     press(page, "complexity", "ArrowLeft")
     assert check_against_package(page) == 1
-    page.evaluate("window.close_figure()")
+    assert page.evaluate("window.sent") == 0
+    page.evaluate("window.closeFigure()")

@@ -1,10 +1,7 @@
 """The timeline explorer: its contents in Python, and its behaviour in Chromium, held against `gentext.timeline`."""
 
-import functools
-import http.server
 import json
 import re
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,8 @@ from gentext import timeline
 from gentext.live import front
 from gentext.live.timeline_explorer import CHAPTERS, TimelineExplorer, contents
 from gentext.timeline import FAMILIES, event
+from live_tools import compare, picture, run_in_kernel
+from page_tools import serious
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -154,97 +153,35 @@ def test_what_does_not_fit_is_refused(arguments, says):
 
 # ---- in the browser ----
 
-BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>timeline</title>
-<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body {{ margin: 0 }} main {{ max-width: 44rem; margin: auto; padding: 0 1rem }}
-nav a {{ color: inherit }} html[data-theme="dark"] {{ background: #14171b; color: #ddd }}</style></head>
-<body><nav aria-label="book"><a href="05-variational-autoencoders.html">5</a><a href="#">3</a>
-<a href="bibliography.html">bibliography</a></nav>
-<main><h1>Timeline</h1>{figure}<p>After.</p></main>
-<script type="module" src="_static/live/host.mjs"></script></body></html>"""
-WATCH = """() => { window.all = []; addEventListener("gentext-live", ({ detail }) => {
-    const copy = ([name, { shape, values }]) => [name, { shape, values: [...values] }];
-    const plain = (arrays) => Object.fromEntries(Object.entries(arrays).map(copy));
-    const { network, inputs, outputs, milliseconds } = detail;
-    window.all.push({ network, inputs: plain(inputs), outputs: plain(outputs), milliseconds });
-}); }"""
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+NAV = """<nav aria-label="book"><a href="05-variational-autoencoders.html">5</a><a href="#">3</a>
+<a href="bibliography.html">bibliography</a></nav>"""
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    from gentext.live.export import export_figure
-
-    root = tmp_path_factory.mktemp("site")
-    live = root / "_static" / "live"
-    live.mkdir(parents=True)
-    for path in front.files():
-        (live / path.name).write_bytes(path.read_bytes())
-    export_figure(live / "timeline_explorer", TimelineExplorer)
-    (root / "index.html").write_text(PAGE.format(figure=TimelineExplorer().to_html()), encoding="utf-8")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(QuietHandler, directory=str(root)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/index.html"
-    server.shutdown()
+def figures(published):
+    return {TimelineExplorer: published}
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    playwright_api = pytest.importorskip("playwright.sync_api")
-    with playwright_api.sync_playwright() as playwright:
-        system = Path("/usr/bin/chromium")
-        options = {"executable_path": str(system)} if system.is_file() else {}
-        try:
-            browser = playwright.chromium.launch(args=BROWSER_ARGUMENTS, **options)
-        except Exception as error:
-            pytest.skip(f"no Chromium to run: {error}")
-        yield browser
-        browser.close()
+def book(site):
+    """The name of a page that leads to other chapters."""
+    page = (site.root / "timeline_explorer.html").read_text(encoding="utf-8")
+    (site.root / "book.html").write_text(page.replace("<main>", f"{NAV}<main>"), encoding="utf-8")
+    return "book.html"
 
 
 @pytest.fixture
-def open_page(chromium, address, published):
-    """A page with the figure ready; at the end no error, no outside request, and every answer that of the package."""
-    troubles, contexts, pages = [], [], []
+def open_figure(open_page, book, published):
+    """A page with the figure; at the end every answer must be exactly the package's."""
+    pages = []
 
     def open_it(**options):
-        context = chromium.new_context(**{"viewport": {"width": 1100, "height": 1400}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        pages.append(page)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
-        page.on(
-            "request", lambda request: request.url.startswith(address.rsplit("/", 1)[0]) or troubles.append(request.url)
-        )
-        page.goto(address)
-        page.wait_for_selector('.gentext-live[data-state="ready"]')
-        page.evaluate(WATCH)
-        return page
+        pages.append(open_page(book, **{"viewport": {"width": 1100, "height": 1400}, **options}))
+        return pages[-1]
 
     yield open_it
     for page in pages:
-        compare(published, page)
-    for context in contexts:
-        context.close()
-    troubles = [text for text in troubles if not text.startswith(("data:", "blob:"))]
-    assert not troubles
-
-
-def compare(published, page) -> None:
-    for answer in page.evaluate("window.all"):
-        inputs = {
-            n: torch.tensor(a["values"], dtype=torch.float64).view(a["shape"]) for n, a in answer["inputs"].items()
-        }
-        expected = published.computed[answer["network"]](inputs)
-        assert expected.keys() == answer["outputs"].keys()
-        for name, values in expected.items():
-            assert values.tolist() == answer["outputs"][name]["values"]
+        compare(page, published, tolerance=0)
 
 
 def chosen(page) -> str:
@@ -252,7 +189,7 @@ def chosen(page) -> str:
 
 
 def drawing(page) -> str:
-    return page.evaluate("document.querySelector('[data-role=lanes]').toDataURL()")
+    return picture(page, "lanes")
 
 
 def sight(page) -> tuple[int, int, int]:
@@ -261,8 +198,8 @@ def sight(page) -> tuple[int, int, int]:
 
 
 @pytest.mark.slow
-def test_it_shows_the_opening_event_before_any_touch(open_page):
-    page = open_page()
+def test_it_shows_the_opening_event_before_any_touch(open_figure):
+    page = open_figure()
     assert chosen(page) == "Transformer"
     assert page.locator(".gentext-poster").count() == 0
     assert page.evaluate("window.__gentextLive") is None
@@ -274,8 +211,8 @@ def test_it_shows_the_opening_event_before_any_touch(open_page):
 
 
 @pytest.mark.slow
-def test_sliders_and_buttons_move_and_zoom(open_page):
-    page = open_page()
+def test_sliders_and_buttons_move_and_zoom(open_figure):
+    page = open_figure()
     for role, key in (("middle", "ArrowLeft"), ("span", "PageUp"), ("span", "PageDown")):
         before = drawing(page), sight(page)
         page.locator(f"[data-role={role}]").press(key)
@@ -295,12 +232,12 @@ def test_sliders_and_buttons_move_and_zoom(open_page):
     start, end, count = sight(page)
     assert end - start <= 3
     assert count >= 1  # zooming keeps the chosen event in sight
-    assert max(answer["milliseconds"] for answer in page.evaluate("window.all")) < 50
+    assert max(answer["milliseconds"] for answer in page.evaluate("window.answers")) < 50
 
 
 @pytest.mark.slow
-def test_families_are_filtered_and_come_back_when_followed(open_page):
-    page = open_page()
+def test_families_are_filtered_and_come_back_when_followed(open_figure):
+    page = open_figure()
     for index, name in enumerate(FAMILIES.values()):
         before, count = drawing(page), sight(page)[2]
         page.get_by_label(name, exact=True).press("Space")
@@ -315,8 +252,8 @@ def test_families_are_filtered_and_come_back_when_followed(open_page):
 
 
 @pytest.mark.slow
-def test_lineage_can_be_walked_from_the_card_and_by_keyboard(open_page):
-    page = open_page()
+def test_lineage_can_be_walked_from_the_card_and_by_keyboard(open_figure):
+    page = open_figure()
     page.get_by_role("button", name="Attention", exact=True).press("Enter")
     assert chosen(page) == "Attention"
     assert page.evaluate("document.activeElement.className") == "gl-card"  # the reader stays where the answer is
@@ -353,8 +290,8 @@ def test_lineage_can_be_walked_from_the_card_and_by_keyboard(open_page):
 
 
 @pytest.mark.slow
-def test_the_ends_of_the_history_are_ends(open_page):
-    page = open_page()
+def test_the_ends_of_the_history_are_ends(open_figure):
+    page = open_figure()
     page.locator("[data-role=event]").select_option(index=0)
     assert chosen(page) == "Artificial neuron"
     assert page.locator("[data-role=earlier]").is_disabled()
@@ -367,8 +304,8 @@ def test_the_ends_of_the_history_are_ends(open_page):
 
 
 @pytest.mark.slow
-def test_mouse_drags_clicks_and_the_wheel(open_page):
-    page = open_page()
+def test_mouse_drags_clicks_and_the_wheel(open_figure):
+    page = open_figure()
     box = page.locator("[data-role=lanes]").bounding_box()
     at = lambda x, y: (box["x"] + x * box["width"], box["y"] + y * box["height"])  # noqa: E731
     before = sight(page)
@@ -383,7 +320,7 @@ def test_mouse_drags_clicks_and_the_wheel(open_page):
     page.keyboard.down("Control")
     page.mouse.wheel(0, -120)
     page.keyboard.up("Control")
-    page.wait_for_function("n => window.all.length > n", arg=page.evaluate("window.all.length") - 1)
+    page.wait_for_function("n => window.answers.length > n", arg=page.evaluate("window.answers.length") - 1)
     page.wait_for_timeout(100)
     zoomed = sight(page)
     assert zoomed[1] - zoomed[0] < moved[1] - moved[0]
@@ -407,18 +344,18 @@ def test_mouse_drags_clicks_and_the_wheel(open_page):
 
 
 @pytest.mark.slow
-def test_without_focus_a_plain_wheel_scrolls_the_page(open_page):
-    page = open_page(viewport={"width": 1100, "height": 500})
+def test_without_focus_a_plain_wheel_scrolls_the_page(open_figure):
+    page = open_figure(viewport={"width": 1100, "height": 500})
     box = page.locator("[data-role=lanes]").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 100)
     page.mouse.wheel(0, 200)
     page.wait_for_function("window.scrollY > 100")
-    assert page.evaluate("window.all.length") == 0
+    assert page.evaluate("window.answers.length") == 0
 
 
 @pytest.mark.slow
-def test_two_fingers_pinch_and_one_finger_moves(open_page):
-    page = open_page(has_touch=True, viewport={"width": 390, "height": 844})
+def test_two_fingers_pinch_and_one_finger_moves(open_figure):
+    page = open_figure(has_touch=True, viewport={"width": 390, "height": 844})
     page.locator("[data-role=lanes]").scroll_into_view_if_needed()
     touch = """([kind, id, x, y]) => { const c = document.querySelector('[data-role=lanes]');
         const b = c.getBoundingClientRect();
@@ -445,8 +382,8 @@ def test_two_fingers_pinch_and_one_finger_moves(open_page):
 
 
 @pytest.mark.slow
-def test_the_card_links_to_chapters_that_exist_and_names_the_others(open_page):
-    page = open_page()
+def test_the_card_links_to_chapters_that_exist_and_names_the_others(open_figure):
+    page = open_figure()
     assert "chapter 13, Transformer (to come)" in page.locator(".gl-card").inner_text()
     source = page.locator(".gl-card a")  # the only link: to the bibliography
     assert source.get_attribute("href").endswith("/bibliography.html")
@@ -463,9 +400,9 @@ def test_the_card_links_to_chapters_that_exist_and_names_the_others(open_page):
 
 
 @pytest.mark.slow
-def test_no_name_covers_another_at_any_zoom(open_page):
+def test_no_name_covers_another_at_any_zoom(open_figure):
     """The canvas tells nobody where it wrote, so its pen is watched: no two names of one drawing may overlap."""
-    page = open_page(viewport={"width": 390, "height": 844})
+    page = open_figure(viewport={"width": 390, "height": 844})
     page.evaluate(
         """() => { window.pen = []; const proto = CanvasRenderingContext2D.prototype; const write = proto.fillText;
         proto.fillText = function (text, x, y) { const m = this.measureText(text); const w = m.width;
@@ -491,43 +428,25 @@ def test_no_name_covers_another_at_any_zoom(open_page):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_phone_sized_and_accessible(open_page, theme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = open_page(viewport={"width": 390, "height": 844})
+def test_phone_sized_and_accessible(open_figure, theme):
+    page = open_figure(viewport={"width": 390, "height": 844})
     bright = drawing(page)
     if theme == "dark":
         page.evaluate("document.documentElement.dataset.theme = 'dark'")
         page.wait_for_timeout(200)
         assert drawing(page) != bright  # redrawn in the theme's colours
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    assert not [v["id"] for v in found if v["impact"] in ("serious", "critical")]
+    assert not serious(page)
     heights = page.evaluate("[...document.querySelectorAll('.gl button, .gl select')].map(e => e.offsetHeight)")
     assert min(heights) >= 28
 
 
 @pytest.mark.slow
-def test_in_a_kernel_the_same_front_end_works_without_asking_python(chromium, published):
-    page = chromium.new_page()
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_content("<main></main>")
-    page.add_style_tag(content=front.style())
-    page.evaluate(
-        """async ([source, state]) => {
-            const url = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
-            const module = await import(url);
-            window.sent = 0;
-            const model = { get: () => state, on() {}, off() {}, send() { window.sent += 1; } };
-            const el = document.querySelector("main");
-            window.close_ = module.default.render({ model, el });
-        }""",
-        [TimelineExplorer._esm, contents(timeline.load(), "gan").state],
-    )
+def test_in_a_kernel_the_same_front_end_works_without_asking_python(open_page):
+    page = open_page("kernel.html", ready=False)
+    run_in_kernel(page, "timeline_explorer", contents(timeline.load(), "gan").state)
     assert chosen(page) == "GAN"
     page.locator("[data-role=later]").click()
     assert chosen(page) != "GAN"
     assert "to come" in page.locator(".gl-card").inner_text() or page.locator(".gl-card a").count() == 0
     assert page.evaluate("window.sent") == 0
-    assert not errors
-    page.close()
