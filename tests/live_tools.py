@@ -14,7 +14,7 @@ import pytest
 import torch
 from playwright.sync_api import Browser, Page
 
-from gentext.live import front, protocol
+from gentext.live import FIGURES, front, protocol
 from gentext.live.base import Contents, LiveFigure
 from gentext.live.export import export_all
 from gentext.live.network import Network
@@ -58,6 +58,7 @@ def lay_out(root: Path, figures: Mapping[type[LiveFigure], Contents]) -> None:
             shutil.copyfile(runtime / name, root / "_static" / "ort" / name)
     with pytest.MonkeyPatch.context() as patch:
         for figure, contents in figures.items():
+            patch.setitem(FIGURES, figure.figure, figure)
             patch.setattr(figure, "published", classmethod(lambda cls, contents=contents: contents))
         export_all(root / "_static" / "live", [figure.figure for figure in figures])
         for figure in figures:

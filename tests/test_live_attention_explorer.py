@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
-import shutil
-import threading
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +10,10 @@ import torch
 from gentext import zoo
 from gentext.attention_model import AttentionModel, AttentionModelConfig
 from gentext.gpt import GPT, GPTConfig
-from gentext.live import AttentionExplorer, attention_explorer, front, protocol
+from gentext.live import AttentionExplorer, attention_explorer, protocol
 from gentext.live.base import Contents
 from gentext.tokenizer import BytePairTokenizer, CharTokenizer
+from live_tools import compare, picture, settle
 
 LINES = ["the king took the", "one two three, one two"]
 
@@ -130,84 +126,21 @@ def test_the_published_figure() -> None:
 
 # ---- the browser -----------------------------------------------------------------------------------------------------
 
-PAGE = """<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>attention</title>
-<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body {{ margin: 0 }} main {{ max-width: 44rem; margin: auto; padding: 0 1rem }}
-html[data-theme="dark"] {{ background: #14171b; color: #ddd }}</style></head>
-<body><main><h1>Attention</h1>{figure}</main>
-<script type="module" src="_static/live/host.mjs"></script></body></html>"""
-ROOT = Path(__file__).resolve().parents[1]
-RUNTIME = [ROOT / "book" / "vendor" / "_static" / "ort", ROOT / "node_modules" / "onnxruntime-web" / "dist"]
-RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
-def page(contents, tmp_path_factory):
-    """The figure on a served page, its network run by onnxruntime-web."""
-    sync_api = pytest.importorskip("playwright.sync_api")
-    pytest.importorskip("onnx")
-    from gentext.live.export import export_figure
-
-    runtime = next((folder for folder in RUNTIME if (folder / RUNTIME_FILES[0]).is_file()), None)
-    if runtime is None:
-        pytest.skip("onnxruntime-web is not here; `make vendor` fetches it")
-    root = tmp_path_factory.mktemp("site")
-    (root / "_static" / "ort").mkdir(parents=True)
-    for name in RUNTIME_FILES:
-        shutil.copyfile(runtime / name, root / "_static" / "ort" / name)
-    live = root / "_static" / "live"
-    live.mkdir()
-    for path in front.files():
-        shutil.copyfile(path, live / path.name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AttentionExplorer, "published", classmethod(lambda cls: contents))
-        export_figure(live / "attention_explorer", AttentionExplorer)
-        (root / "index.html").write_text(PAGE.format(theme="light", figure=AttentionExplorer().to_html()), "utf-8")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    with sync_api.sync_playwright() as playwright:
-        system = Path("/usr/bin/chromium")
-        try:
-            browser = playwright.chromium.launch(
-                args=["--no-sandbox", "--disable-gpu"], **({"executable_path": str(system)} if system.is_file() else {})
-            )
-        except Exception as error:
-            pytest.skip(f"no Chromium to run: {error}")
-        opened = browser.new_page(viewport={"width": 1100, "height": 1000})
-        opened.set_default_timeout(90_000)
-        opened.errors = []
-        opened.on("pageerror", lambda error: opened.errors.append(str(error)))
-        opened.on("console", lambda message: message.type == "error" and opened.errors.append(message.text))
-        opened.goto(f"http://127.0.0.1:{server.server_port}/index.html")
-        opened.wait_for_selector('.gentext-live[data-state="ready"]')
-        opened.evaluate("window.all = []; addEventListener('gentext-live', ({ detail }) => window.all.push(detail))")
-        yield opened
-        browser.close()
-    server.shutdown()
-
-
-ANSWERS = """() => window.all.map(({ inputs, outputs }) => [inputs, outputs].map((arrays) => Object.fromEntries(
-    Object.entries(arrays).map(([name, { shape, values }]) => [name, { shape, values: [...values] }]))))"""
-
-
-def settle(page) -> None:
-    page.wait_for_timeout(250)
-    page.wait_for_function("!window.__gentextLive || window.__gentextLive.pending === 0")
-    page.wait_for_timeout(100)
+def figures(contents: Contents) -> dict:
+    return {AttentionExplorer: contents}
 
 
 @pytest.mark.slow
-def test_in_the_browser(page, contents: Contents) -> None:
+def test_in_the_browser(open_page, contents: Contents) -> None:
+    page = open_page("attention_explorer.html", viewport={"width": 1100, "height": 1000})
+
     def text(role):
         return page.locator(f"[data-role={role}]").inner_text()
 
     def map_of(name):
-        return page.evaluate(f"document.querySelector('[data-role=\"map-{name}\"]').toDataURL()")
+        return picture(page, f"map-{name}")
 
     pieces = page.locator("[data-role=tokens] span")
     assert pieces.first.inner_text() == "▷"
@@ -244,18 +177,7 @@ def test_in_the_browser(page, contents: Contents) -> None:
     settle(page)
     assert not page.get_by_text("Only the first").is_visible()
 
-    worst = 0.0
-    answers = page.evaluate(ANSWERS)
-    assert len(answers) > 5
-    for inputs, outputs in answers:
-        given, found = (
-            {name: torch.tensor(array["values"]).view(array["shape"]) for name, array in arrays.items()}
-            for arrays in (inputs, outputs)
-        )
-        expected = contents.networks["attention"].run(given)
-        worst = max(worst, *(float((found[name] - values).abs().max()) for name, values in expected.items()))
-    assert worst < 1e-4
-    assert not page.errors
+    assert len(compare(page, contents)) > 5
     page.set_viewport_size({"width": 390, "height": 800})
     page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

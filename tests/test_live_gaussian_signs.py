@@ -1,9 +1,7 @@
 """`GaussianSigns`: contents and twins in Python, and the page's own arithmetic in Chromium against the package's."""
 
-import functools
-import http.server
 import json
-import threading
+from collections import Counter
 
 import pytest
 import torch
@@ -14,8 +12,7 @@ from gentext.data import ImageSet
 from gentext.gaussian import PCA, ClassConditionalGaussian
 from gentext.live import FIGURES, GaussianSigns, front, gaussian_signs, protocol
 from gentext.live.base import Contents
-
-TOLERANCE = 1e-4
+from live_tools import compare, newest
 
 
 @pytest.fixture(scope="module")
@@ -147,67 +144,15 @@ def test_the_kernels_bundle_holds_all_parts() -> None:
 
 # ---- Chromium --------------------------------------------------------------------------------------------------------
 
-RECORD = """() => { window.answers = []; addEventListener('gentext-live', ({ detail }) => {
-    const plain = (arrays) => Object.fromEntries(Object.entries(arrays).map(([name, { shape, values }]) =>
-        [name, { shape, values: [...values] }]));
-    window.answers.push({ name: detail.network, inputs: plain(detail.inputs), outputs: plain(detail.outputs),
-                          milliseconds: detail.milliseconds }); }); }"""
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory):
-    pytest.importorskip("onnx")
-    from gentext.live.export import export_all
-    from test_live_browser import PAGE
-
-    root = tmp_path_factory.mktemp("gaussian")
-    export_all(root / "_static" / "live", ["gaussian_signs"])
-    (root / "page.html").write_text(PAGE.format(name="GaussianSigns", figure=GaussianSigns().to_html(), gap=0), "utf-8")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/page.html"
-    server.shutdown()
+def figures(contents: Contents) -> dict:
+    return {GaussianSigns: contents}
 
 
 @pytest.fixture
-def page(browser, address):  # `browser` is conftest's
-    """The figure on a page; fails at the end if the console showed an error or a request left the machine."""
-    context = browser.new_context(viewport={"width": 390, "height": 1200})
-    opened, troubles, asked = context.new_page(), [], []
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto(address)
-    opened.wait_for_selector('.gentext-live[data-state="ready"]', timeout=60_000)
-    opened.evaluate(RECORD)
-    yield opened
-    assert not troubles
-    assert all(url.startswith(("http://127.0.0.1", "data:")) for url in asked)
-    context.close()
-
-
-def compare(page, contents: Contents) -> dict[str, int]:
-    """Hold every answer of the page against the package; returns how many outputs there were of each name."""
-
-    def tensors(arrays: dict) -> dict[str, Tensor]:
-        return {
-            name: torch.tensor(array["values"], dtype=torch.float64).reshape(array["shape"])
-            for name, array in arrays.items()
-        }
-
-    counts: dict[str, int] = {}
-    for answer in page.evaluate("window.answers"):
-        wanted, found = contents.computed[answer["name"]](tensors(answer["inputs"])), tensors(answer["outputs"])
-        assert wanted.keys() == found.keys()
-        for name, value in wanted.items():
-            assert (value - found[name]).abs().max() < TOLERANCE, name
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+def page(open_page):
+    return open_page("gaussian_signs.html", viewport={"width": 390, "height": 1200})
 
 
 @pytest.mark.slow
@@ -232,11 +177,12 @@ def test_the_page_computes_what_the_package_computes(page, contents: Contents) -
     pad.focus()
     for key in ("Space", "Shift+ArrowRight", "Shift+ArrowDown", "Space"):
         pad.press(key)
-    counts = compare(page, contents)
+    answers = compare(page, contents)
+    counts = Counter(name for answer in answers for name in answer["outputs"])
     assert counts["image"] > 60
     assert counts["posterior"] > 40
     assert counts["kept"] > 7
-    times = sorted(page.evaluate("window.answers.map(a => a.milliseconds)"))
+    times = sorted(answer["milliseconds"] for answer in answers)
     print(f"{counts}, median {times[len(times) // 2]:.1f} ms, longest {times[-1]:.1f} ms")
 
 
@@ -257,10 +203,9 @@ def test_a_slider_moves_along_one_direction_only(page) -> None:
 @pytest.mark.slow
 def test_the_same_noise_in_another_script_and_less_spread_when_round(page) -> None:
     page.locator("[data-role=random]").click()
-    noise = "window.answers.at(-1).inputs.noise.values"
-    before = page.evaluate(noise)
+    before = newest(page)["inputs"]["noise"]
     page.locator("[data-role=script]").select_option("3")
-    assert page.evaluate(noise) == before
+    assert newest(page)["inputs"]["noise"] == before
     first = page.locator(".gl-kl").first
     share = int(first.inner_text().split()[0])
     page.locator("[data-role=shrinkage]").fill("1")

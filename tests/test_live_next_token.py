@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import json
 import os
-import shutil
-import threading
+from collections import Counter
 
 import pytest
 import torch
@@ -19,11 +16,11 @@ from gentext.live import front, next_token, protocol
 from gentext.live.base import Contents
 from gentext.live.next_token import NextTokenExplorer
 from gentext.tokenizer import BytePairTokenizer, CharTokenizer
+from live_tools import compare
 
 TOLERANCE = 1e-4
 TOKENS_A_SECOND = 20  # on a quiet machine
 NOISE = float(os.environ.get("GENTEXT_NOISE", "3"))
-TIMEOUT = 120_000  # milliseconds; a busy machine compiles 14 MB of WebAssembly slowly
 PROMPT = "To Shalit, keeper of oaths,\nTabi, son of Nuram,\n"
 
 
@@ -159,94 +156,27 @@ def test_the_kernels_bundle_holds_all_parts() -> None:
 
 # ---- Chromium --------------------------------------------------------------------------------------------------------
 
-RECORD = """() => { window.answers = []; addEventListener('gentext-live', ({ detail }) => {
-    const plain = (arrays) => Object.fromEntries(Object.entries(arrays).map(([name, { shape, values }]) =>
-        [name, { shape, values: [...values] }]));
-    window.answers.push(window.counting ? { name: detail.network } : { name: detail.network,
-        inputs: plain(detail.inputs), outputs: plain(detail.outputs) }); }); }"""
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        pass
-
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory, contents: Contents):
-    pytest.importorskip("onnx")
-    from gentext.live import export
-    from test_live_browser import PAGE, RUNTIME, RUNTIME_FILES
-
-    runtime = next((folder for folder in RUNTIME if (folder / RUNTIME_FILES[0]).is_file()), None)
-    if runtime is None:
-        pytest.skip("onnxruntime-web is not here: run `make book` or `npm ci`")
-    root = tmp_path_factory.mktemp("next_token")
-    live = root / "_static" / "live"
-    live.mkdir(parents=True)
-    (root / "_static" / "ort").mkdir()
-    for name in RUNTIME_FILES:
-        shutil.copyfile(runtime / name, root / "_static" / "ort" / name)
-    for path in front.files():
-        shutil.copyfile(path, live / path.name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(NextTokenExplorer, "published", classmethod(lambda cls: contents))
-        export.export_figure(live / "next_token", NextTokenExplorer)
-        html = NextTokenExplorer().to_html()
-    (root / "page.html").write_text(PAGE.format(name="NextTokenExplorer", figure=html, gap=0), "utf-8")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/page.html"
-    server.shutdown()
+def figures(contents: Contents) -> dict:
+    return {NextTokenExplorer: contents}
 
 
 @pytest.fixture
-def page(browser, address):  # `browser` is conftest's
-    """The figure on a phone's page; fails at the end if the console showed an error or a request left the machine."""
-    context = browser.new_context(viewport={"width": 390, "height": 1600})
-    opened, troubles, asked = context.new_page(), [], []
-    opened.set_default_timeout(TIMEOUT)
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.goto(address)
-    opened.wait_for_selector('.gentext-live[data-state="ready"]')
-    opened.evaluate(RECORD)
+def page(open_page):
+    """The figure on a phone's page, which it must not overflow."""
+    opened = open_page("next_token.html", viewport={"width": 390, "height": 1600})
     yield opened
-    assert not troubles
-    assert all(url.startswith(("http://127.0.0.1", "data:")) for url in asked)
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-    context.close()
 
 
-def settle(page, calls: int) -> None:
+def await_answers(page, calls: int) -> None:
     """Wait for so many answers of the network."""
-    page.wait_for_function("n => window.answers.filter(a => a.name === 'step').length >= n", arg=calls)
+    page.wait_for_function("n => window.answers.filter(a => a.network === 'step').length >= n", arg=calls)
 
 
 def role(page, name: str):
     return page.locator(f"[data-role={name}]")
-
-
-def compare(page, contents: Contents) -> dict[str, int]:
-    """Hold every answer of the page against the package; how many there were of each kind."""
-    counts: dict[str, int] = {}
-    for answer in page.evaluate("window.answers"):
-        name = answer["name"]
-        kind = torch.float32 if name == "step" else torch.float64
-        given, found = (
-            {
-                key: torch.tensor(array["values"], dtype=kind).reshape(array["shape"])
-                for key, array in answer[side].items()
-            }
-            for side in ("inputs", "outputs")
-        )
-        wanted = contents.networks[name].run(given) if name == "step" else contents.computed[name](given)
-        assert wanted.keys() == found.keys()
-        for key, value in wanted.items():
-            assert value.shape == found[key].shape
-            assert not value.numel() or (value - found[key]).abs().max() < TOLERANCE, key
-        counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 @pytest.mark.slow
@@ -260,24 +190,24 @@ def test_the_page_computes_what_the_package_computes(page, contents: Contents, t
     assert "of 400 tokens may come next" in role(page, "summary").inner_text()
     for calls in (1, 2):
         role(page, "step").click()
-        settle(page, calls)
+        await_answers(page, calls)
     role(page, "candidate").nth(3).click()
-    settle(page, 3)
+    await_answers(page, 3)
     before = role(page, "text").inner_text()
     role(page, "back").click()
-    settle(page, 4)
+    await_answers(page, 4)
     assert before.startswith(role(page, "text").inner_text())
     role(page, "position").fill("4")
     page.wait_for_function("document.querySelector('[data-role=looking]').textContent.startsWith('Token 5,')")
     role(page, "head").select_option("6")
     role(page, "restart").click()
-    settle(page, 5)
+    await_answers(page, 5)
     role(page, "example").select_option("2")
-    settle(page, 6)
+    await_answers(page, 6)
     role(page, "prompt").fill("The stone of Tabi,\nwho counted 17 jars – ½ empty.\n" + "and so on " * 30)
     role(page, "use").click()
-    settle(page, 8)  # more tokens than one call reads
-    counts = compare(page, contents)
+    await_answers(page, 8)  # more tokens than one call reads
+    counts = Counter(answer["network"] for answer in compare(page, contents))
     assert counts == {"filter": counts["filter"], "draw": 2, "step": counts["step"], "encode": 2}
 
 
@@ -286,12 +216,12 @@ def test_the_cached_text_is_the_text_read_anew(page, contents: Contents, model: 
     """After steps and a way back, the last logits are those of a model that reads the whole text at once."""
     for calls in range(1, 5):
         role(page, "step").click()
-        settle(page, calls)
+        await_answers(page, calls)
     role(page, "back").click()
-    settle(page, 5)
+    await_answers(page, 5)
     role(page, "step").click()
-    settle(page, 6)
-    steps = [answer for answer in page.evaluate("window.answers") if answer["name"] == "step"]
+    await_answers(page, 6)
+    steps = [answer for answer in page.evaluate("window.answers") if answer["network"] == "step"]
     ids: list[float] = []
     for step in steps:
         start = int(step["inputs"]["positions"]["values"][0])
@@ -304,7 +234,7 @@ def test_the_cached_text_is_the_text_read_anew(page, contents: Contents, model: 
 def test_it_generates_twenty_tokens_a_second_until_it_is_stopped_or_full(page) -> None:
     page.evaluate("window.counting = true")
     role(page, "step").click()
-    settle(page, 1)  # the runtime and the network have come
+    await_answers(page, 1)  # the runtime and the network have come
     rates = []
     while role(page, "step").is_enabled():  # the context is not full
         role(page, "play").click()  # until the next text's end
@@ -333,9 +263,9 @@ def test_prompts_that_cannot_be_read_are_refused_and_the_figure_lives_on(page) -
     assert "make it shorter" in page.locator(".gl-status").inner_text()
     role(page, "prompt").fill("I")
     role(page, "prompt").press("Control+Enter")
-    settle(page, 1)
+    await_answers(page, 1)
     assert page.locator(".gl-status").inner_text() == ""
     assert page.locator(".gl-token").count() == 2
     role(page, "back").click()
-    settle(page, 2)
+    await_answers(page, 2)
     assert role(page, "back").is_disabled(), "only the start is left"
