@@ -21,6 +21,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 KINDS: dict[str, tuple[str, str, str]] = {
     "attention-model": ("gentext.attention_model", "AttentionModel", "AttentionModelConfig"),
     "autoencoder": ("gentext.autoencoder", "Autoencoder", "AutoencoderConfig"),
+    "diffusion": ("gentext.diffusion", "GaussianDiffusion", "DiffusionConfig"),
     "gaussian-images": ("gentext.gaussian_images", "GaussianImages", "GaussianImagesConfig"),
     "glyph-classifier": ("gentext.nn", "GlyphClassifier", "ClassifierConfig"),
     "gpt": ("gentext.gpt", "GPT", "GPTConfig"),
