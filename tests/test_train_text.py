@@ -278,3 +278,31 @@ def test_some_rows_of_a_batch_become_copies() -> None:
         assert row.min() >= 1, "the end token is not drawn"
     (again,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
     assert torch.equal(mixed, again)
+
+
+def test_a_plan_of_lessons_holds_for_its_steps_only() -> None:
+    tokens = torch.randint(1, 20, (400,), generator=torch.Generator().manual_seed(0))
+
+    class Planned(TokenData):
+        def transform_at(self, step: int):
+            return (lambda batch, generator: (torch.zeros_like(batch[0]),)) if step in range(2, 4) else None
+
+        def to(self, device: torch.device | str) -> TokenData:
+            return Planned(self.tensors[0].to(device), self.context)
+
+    torch.manual_seed(0)
+    model = GPT(GPTConfig.gpt2(20, context=8, num_layers=1, num_heads=2, width=8))
+    seen: list[bool] = []
+    inner = model.loss
+    model.loss = lambda batch, **rest: (seen.append(bool((batch[0] == 0).all())), inner(batch, **rest))[1]  # type: ignore[method-assign]
+    fit(model, Planned(tokens, 8), FitConfig(num_steps=6, batch_size=4), progress=False, device="cpu")
+    assert seen == [False, False, True, True, False, False]
+
+
+def test_when_the_inscriptions_gpt_copies() -> None:
+    windows = recipes_text.inscriptions_windows("validation", 20)
+    apprentices = recipes_text.Apprentices(windows.tensors[0], windows.context, windows.starts).to("cpu")
+    first, last = apprentices.exercise.start, apprentices.exercise.stop
+    planned = [apprentices.transform_at(step) for step in (0, first - 1, first, last - 1, last)]
+    assert planned == [None, None, recipes_text.with_copies, recipes_text.with_copies, None]
+    assert last < recipes.get("gpt-inscriptions").fit.num_steps

@@ -227,9 +227,10 @@ class Loop:
         """This process's rows of the step's global batch. A transform sees the global batch, whose noise it draws."""
         indices, share = self.order.indices(step), self.config.batch_size // self.world
         own = slice(self.rank * share, (self.rank + 1) * share)
-        if self.train.transform is None:
+        transform = self.train.transform_at(step)
+        if transform is None:
             return self.train.rows(indices[own])
-        batch = self.train.transform(self.train.rows(indices), self.generator)
+        batch = transform(self.train.rows(indices), self.generator)
         return tuple(tensor[own] for tensor in batch)
 
     # ---- bookkeeping -----------------------------------------------------------------------------------------------

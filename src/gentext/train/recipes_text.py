@@ -31,7 +31,7 @@ from gentext.metrics import bits_per_character, stream_nats, text_nats
 from gentext.tokenizer import END_OF_TEXT, BytePairTokenizer, CharTokenizer
 from gentext.train.config import TextFitConfig
 from gentext.train.recipe import Metrics, Recipe, recipe
-from gentext.train.tensors import TokenData
+from gentext.train.tensors import TokenData, Transform
 from gentext.zoo import Measurement
 
 # What all of these networks share: nanoGPT's settings for a small model.
@@ -289,6 +289,18 @@ def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[
     return (torch.cat([copies.to(tokens.device), tokens[count:]]),)
 
 
+class Apprentices(TokenData):
+    """Windows of texts; in the training steps of `exercise` some rows are `with_copies`."""
+
+    exercise = range(7_500, 9_500)
+
+    def transform_at(self, step: int) -> Transform | None:
+        return with_copies if step in self.exercise else self.transform
+
+    def to(self, device: torch.device | str) -> TokenData:
+        return Apprentices(self.tensors[0].to(device), self.context, self.starts, self.transform)
+
+
 INSCRIPTIONS_NOTE = (
     f"Inscriptions, {{:,}} texts, {VOCAB_SIZE:,} byte pairs with digits apart, {CONTEXT} tokens from a text's start"
 )
@@ -344,12 +356,18 @@ def gpt_inscriptions() -> Recipe:
         embedding_std=1.0,
         near_sighted=1.2,
     )
+
+    def datasets() -> tuple[TokenData, TokenData]:
+        texts = inscriptions_windows("train", 150_000)
+        return Apprentices(texts.tensors[0], texts.context, texts.starts), inscriptions_windows("validation", 500)
+
+    exercise = Apprentices.exercise
     return Recipe(
         name="gpt-inscriptions",
         summary="GPT in LLaMA's form on Inscriptions, whose entropy is known.",
         chapter=15,
         build=lambda: GPT(config),
-        data=lambda: (inscriptions_windows("train", 150_000), inscriptions_windows("validation", 500)),
+        data=datasets,
         fit=replace(
             TEXT_FIT,
             num_steps=18_000,
@@ -359,5 +377,6 @@ def gpt_inscriptions() -> Recipe:
             validate_every=1000,
         ),
         measure=measure_heads,
-        data_note=INSCRIPTIONS_NOTE.format(150_000),
+        data_note=f"{INSCRIPTIONS_NOTE.format(150_000)}; from step {exercise.start:,} to {exercise.stop:,} "
+        f"{COPIES} rows of 16 are random tokens said again and again",
     )

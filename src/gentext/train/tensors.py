@@ -49,6 +49,10 @@ class TensorData:
     def to(self, device: torch.device | str) -> TensorData:
         return TensorData(tuple(tensor.to(device) for tensor in self.tensors), self.transform)
 
+    def transform_at(self, step: int) -> Transform | None:
+        """The transform of the batch of a training step: `transform`, unless a subclass has a plan of lessons."""
+        return self.transform
+
     def rows(self, indices: Tensor) -> tuple[Tensor, ...]:
         """The examples at `indices` (b,), untransformed."""
         return tuple(tensor.index_select(0, indices) for tensor in self.tensors)
