@@ -6,7 +6,6 @@ One section a chapter. A recipe is a complete description: model, data, schedule
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -17,9 +16,10 @@ from gentext import data, zoo
 from gentext.autoencoder import Autoencoder, AutoencoderConfig, squared_error
 from gentext.metrics import active_units
 from gentext.nn import ClassifierConfig, GlyphClassifier
-from gentext.train import recipes_gaussian, recipes_text  # noqa: F401  (registers the recipes of chapters 2, 12, 15)
+from gentext.train import recipes_diffusion, recipes_gaussian, recipes_text  # noqa: F401  (registers their recipes)
 from gentext.train.config import FitConfig
 from gentext.train.recipe import Metrics, Recipe, get, names, recipe
+from gentext.train.recipe_parts import glyph_variants, in_chunks, mean_measurement
 from gentext.train.tensors import TensorData
 from gentext.vae import VAE, VAEConfig
 from gentext.zoo import Measurement
@@ -28,47 +28,6 @@ __all__ = ["get", "names"]
 
 BOTTLENECKS = (2, 4, 8, 16, 32)
 BETAS = (0.0625, 0.25, 1.0, 4.0, 16.0)
-LIGHT = {"rotate": 3.0, "shear": 0.05, "scale": 0.05, "shift": 0.015, "stroke": 0.3}
-
-
-# ---- shared parts ------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(maxsize=2)
-def glyph_variants(count: int, *, light: bool, balanced: bool = False) -> tuple[TensorData, TensorData]:
-    """About `count` augmented variants of the training signs, drawn once, and the validation signs as they are.
-
-    Drawing them in every step anew would take as long as the step itself on a CPU. A sign has as many variants as any
-    other, unless `balanced`: then a script's share of the variants grows with the square root of its number of signs.
-    Without that, every second sign is cuneiform or Egyptian and the alphabets drown.
-    """
-    train, validation = data.load("glyphs", "train", size=32), data.load("glyphs", "validation", size=32)
-    size_of_script = train.labels.bincount()[train.labels].double()  # (n,)
-    share = size_of_script.rsqrt() if balanced else torch.ones_like(size_of_script)
-    copies = (count * share / share.sum()).round().long().clamp(min=1)  # (n,)
-    chosen = torch.arange(len(train)).repeat_interleave(copies)
-    images = data.augment(train.images[chosen], torch.Generator().manual_seed(0), **(LIGHT if light else {}))
-    return TensorData((images, train.labels[chosen])), TensorData((validation.images, validation.labels))
-
-
-def mean_measurement(values: Tensor, unit: str, split: str, tolerance: float) -> Measurement:
-    """The mean of one value per example, with its standard error."""
-    error = values.double().std().item() / len(values) ** 0.5
-    return Measurement(
-        value=values.double().mean().item(),
-        unit=unit,
-        split=split,
-        count=len(values),
-        standard_error=error,
-        tolerance=tolerance,
-    )
-
-
-def in_chunks(function: Callable[[Tensor, Tensor], Tensor], images: Tensor, labels: Tensor, size: int = 500) -> Tensor:
-    """`function` of (images, labels), a chunk at a time, so that memory stays bounded."""
-    pieces = zip(images.split(size), labels.split(size), strict=True)
-    with torch.no_grad():
-        return torch.cat([function(image, label) for image, label in pieces])
 
 
 # ---- the eye of the book -----------------------------------------------------------------------------------------
