@@ -560,9 +560,14 @@ def test_bad_configurations_are_refused(changes, message):
         DiffusionConfig(**changes)
 
 
-def test_bytes_are_refused():
+def test_bad_batches_and_times_are_refused():
     with pytest.raises(ValueError, match="divide bytes by 255"):
         tiny().loss((torch.zeros(2, 1, 8, 8, dtype=torch.uint8),), generator=seeded())
+    with pytest.raises(ValueError, match="class-conditional: a batch needs labels beside its images"):
+        tiny(num_classes=2).loss((torch.zeros(2, 1, 8, 8),), generator=seeded())
+    x, t = torch.zeros(2, 1, 8, 8), torch.tensor([3, 4])
+    with pytest.raises(ValueError, match="s must be less than t"):
+        tiny().posterior(x, x, t, torch.tensor([2, 4]))
 
 
 @few

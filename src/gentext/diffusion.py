@@ -164,6 +164,8 @@ class GaussianDiffusion(nn.Module):
         β = 1 − ᾱ_t/ᾱ_s. Precisions add up; the mean is their weighted mean.
         """
         s = t - 1 if s is None else s
+        if t.device.type == "cpu" and not bool((s < t).all()):  # a GPU would have to wait
+            raise ValueError("the posterior is of an earlier time: s must be less than t")
         log_t, log_s = self.schedule.log_alpha_bar(t), self.schedule.log_alpha_bar(s)
         beta = -torch.expm1(log_t - log_s)
         var_t, var_s = -torch.expm1(log_t), -torch.expm1(log_s)  # 1 − ᾱ
@@ -209,17 +211,23 @@ class GaussianDiffusion(nn.Module):
     def loss(self, batch: tuple[Tensor, Tensor] | tuple[Tensor], *, generator: torch.Generator | None = None) -> Loss:
         """Weighted squared error at one random step of each image, averaged over pixels and batch.
 
-        Terms: `x0_error` and `noise_error`, the mean squares of the errors of x₀ and ε without any weight.
+        In squared units of what the weighting is named after; with "bound" in nats per pixel. Terms: `x0_error` and
+        `noise_error`, the mean squares of the errors of x₀ and ε.
 
         Args:
             batch: images (n, ...) in [0, 1], and labels (n,) for a conditional model.
+
+        Raises:
+            ValueError: a conditional model and no labels, or images that are bytes.
         """
         images, *labels = batch
+        if self.config.shape.num_classes and not labels:
+            raise ValueError("this model is class-conditional: a batch needs labels beside its images")
         x0, count = self.centred(images), len(images)
         t = 1 + (torch.rand(count, generator=generator, device=x0.device) * self.schedule.num_steps).long()
         t = t.clamp(max=self.schedule.num_steps)  # float32 can round up to T
         noise = torch.randn(x0.shape, generator=generator, device=x0.device, dtype=x0.dtype)
-        label = self.dropped(labels[0], generator) if labels and self.config.shape.num_classes else None
+        label = self.dropped(labels[0], generator) if self.config.shape.num_classes else None
         log_snr, prediction = self.schedule.log_snr(t), self.config.prediction
         value = self.network(self.noised(x0, t, noise), log_snr, label)
         target = from_x0_and_noise(x0, noise, prediction, log_snr)
