@@ -292,7 +292,7 @@ def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[
 class Apprentices(TokenData):
     """Windows of texts; in the training steps of `exercise` some rows are `with_copies`."""
 
-    exercise = range(7_500, 9_500)
+    exercise = range(7_500, 11_500)
 
     def transform_at(self, step: int) -> Transform | None:
         return with_copies if step in self.exercise else self.transform
