@@ -511,9 +511,20 @@ def test_strata_estimate_the_same_sum():
     assert part.transitions.shape == part.times.shape == (1500, 5)
     assert part.times.min() == 2
     assert part.times.max() == 40
+    low, high = part.times.min(0).values, part.times.max(0).values
+    assert low[1:].tolist() == (high[:-1] + 1).tolist(), "every step is in one stratum"
+    assert ((high - low).diff() >= 0).all(), "and the first strata, where most is, are the shortest"
     estimate = part.transitions.sum(1)
     assert abs(estimate.mean() - whole_sum.mean()) < 4 * estimate.std() / math.sqrt(1500)
     assert part.decoder.mean().item() == pytest.approx(model.bound(images, generator=seeded()).decoder.mean().item())
+
+
+def test_strata_of_any_number_hold_every_step_once():
+    model = exact_model(GaussianData.example(1), schedule=NoiseSchedule(num_steps=12))
+    for num_times in range(1, 12):
+        times = model.bound(levels(1, 1).expand(300, 1), num_times=num_times, generator=seeded()).times
+        assert times.unique().tolist() == list(range(2, 13))
+        assert (times.max(0).values[:-1] < times.min(0).values[1:]).all()
 
 
 def test_the_loss_weighted_by_the_bound_estimates_it():
