@@ -132,7 +132,9 @@ notebooks: $(VENV)/test.stamp
 pages: $(VENV)/test.stamp browser
 	@$(MAKE) --no-print-directory book SERVE=0
 	$(say) "every page and live figure in Chromium"
-	@$(BIN)/pytest -q -m page --durations=10
+	@$(ONE_THREAD) $(BIN)/pytest -q -n 2 --dist loadfile -m "page and not timing" --durations=10
+	$(say) "how soon figures answer, with nothing beside them"
+	@$(BIN)/pytest -q -m "page and timing"
 
 colab-dry-run: $(VENV)/test.stamp
 	$(say) "does installing gentext change any package of Colab's?"

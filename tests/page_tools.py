@@ -118,27 +118,16 @@ class Visit:
 
 
 @contextlib.contextmanager
-def visit(
-    browser: Browser,
-    base: str,
-    name: str,
-    *,
-    dark: bool = False,
-    width: int = 1200,
-    read: bool = True,
-    script: str = "",
-) -> Iterator[Visit]:
+def visit(browser: Browser, base: str, name: str, *, width: int = 1200, script: str = "") -> Iterator[Visit]:
     """Open a page of the book in a fresh context, with `script` run before its own, and read through it."""
-    scheme = "dark" if dark else "light"
     size = {"width": width, "height": 900}
-    context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
+    context = browser.new_context(viewport=size, color_scheme="light", reduced_motion="reduce")
     try:
         seen = Visit(context.new_page(), base)
         seen.watch()
         seen.page.add_init_script(script)
         seen.page.goto(urljoin(base, name), wait_until="load")
-        if read:
-            seen.read_through()
+        seen.read_through()
         yield seen
     finally:
         context.close()

@@ -1,4 +1,4 @@
-"""The book's own Sphinx extensions, by themselves on docutils nodes, and what they make of a page in Chromium."""
+"""The book's own Sphinx extensions on docutils nodes; `tests/test_pages.py` sees what they make of pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 from docutils import nodes
 
-from page_tools import ROOT, page_names, visit
+from page_tools import ROOT
 
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinxcontrib.katex")
@@ -82,49 +82,3 @@ def test_titles_and_captions_too_and_a_second_time_changes_nothing() -> None:
 def test_what_is_no_text_is_left_alone() -> None:
     image = nodes.image(uri="a.png")
     assert joined("$x$", image, ", ", nodes.reference("", "(", refuri="#"), "$y$") == "x, (y"
-
-
-# Text that left its formula for the next line stands left of the formula's end; text left behind, right of its start.
-TORN = r"""() => {
-  const torn = [];
-  for (const formula of document.querySelectorAll("article span.math")) {
-    const next = formula.nextSibling;
-    if (!formula.closest(".math-joined") && next?.nodeType === Node.TEXT_NODE && /^[.,;:!?)]/.test(next.data))
-      torn.push(`not joined: ${formula.textContent}`);
-  }
-  for (const joined of document.querySelectorAll("article .math-joined")) {
-    const boxes = [...joined.querySelectorAll(".katex-html > :not(wbr)")].map((box) => box.getBoundingClientRect());
-    if (!boxes.length || !boxes[0].width) continue; // in a folded solution
-    for (const text of joined.childNodes) {
-      if (text.nodeType !== Node.TEXT_NODE) continue;
-      const range = document.createRange();
-      range.selectNode(text);
-      const { left, right } = range.getBoundingClientRect();
-      const after = text !== joined.firstChild;
-      if (after ? left < boxes.at(-1).right - 2 : right > boxes[0].left + 2) torn.push(joined.textContent);
-    }
-  }
-  return torn;
-}"""
-
-
-@pytest.mark.page
-@pytest.mark.parametrize("name", [name for name in page_names() if name[:2].isdigit()] or ["index.html"])
-def test_no_line_breaks_between_a_formula_and_its_comma(browser, base: str, name: str) -> None:
-    with visit(browser, base, name, read=False) as seen:
-        for width in range(360, 1300, 60):  # at some width or other every formula ends a line
-            seen.page.set_viewport_size({"width": width, "height": 900})
-            assert not seen.page.evaluate(TORN), f"{width} pixels wide"
-
-
-@pytest.mark.page
-@pytest.mark.parametrize("width", [390, 1200])
-@pytest.mark.parametrize("name", [name for name in page_names() if name[:2].isdigit()] or ["index.html"])
-def test_pictures_keep_their_shape(browser, base: str, name: str, width: int) -> None:
-    with visit(browser, base, name, width=width) as seen:
-        bent = seen.page.evaluate(
-            """() => [...document.querySelectorAll("article img")].filter((i) => i.clientWidth)
-                 .filter((i) => Math.abs(i.clientHeight / i.clientWidth - i.naturalHeight / i.naturalWidth) > 0.02)
-                 .map((i) => [i.alt.slice(0, 60), i.clientWidth, i.clientHeight, i.naturalWidth, i.naturalHeight])"""
-        )
-    assert not bent

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, TimeoutError
 
 from gentext.live import FIGURES
 from live_tools import RECORD, compare, fetched, settle
@@ -53,9 +53,6 @@ class Figure:
         self.root: Locator = seen.page.locator('.gentext-live[data-model="published"]').nth(index)
         self.name: str = self.root.get_attribute("data-figure") or ""
 
-    def drawn(self) -> str:
-        return self.root.evaluate(DRAWN)
-
     def controls(self) -> list[dict[str, str]]:
         return self.root.evaluate(CONTROLS)
 
@@ -65,13 +62,14 @@ class Figure:
     def changes(self, act: Callable[[], None]) -> bool:
         """Whether `act` changes what is drawn."""
         settle(self.page)
-        before = self.drawn()
+        self.root.evaluate(f"f => {{ window.before = ({DRAWN})(f); }}")
         act()
-        for _ in range(40):
-            if self.drawn() != before:
-                return True
-            self.page.wait_for_timeout(100)
-        return False
+        changed = f"f => ({DRAWN})(f) !== window.before"
+        try:
+            self.page.wait_for_function(changed, arg=self.root.element_handle(), polling=50, timeout=4000 * NOISE)
+        except TimeoutError:
+            return False
+        return True
 
     def by_mouse(self, control: dict[str, str]) -> None:
         element = self.control(control["key"])
@@ -153,6 +151,7 @@ def open_figures(browser: Browser, base: str, request: pytest.FixtureRequest) ->
         assert "error" not in states
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("open_figures", FIGURE_PAGES, indirect=True)
 def test_answers_come_soon(open_figures: list[Figure], record_property: Callable[[str, object], None]) -> None:
     for position, figure in enumerate(open_figures):

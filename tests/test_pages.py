@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
-from page_tools import HTML, ROOT, Document, broken, page_names, visit
+from page_tools import HTML, ROOT, Document, Visit, broken, page_names, serious, visit
 
 pytestmark = pytest.mark.page
 PAGES = page_names()
@@ -23,21 +24,33 @@ def documents(base: str) -> dict[str, Document]:
     return {name: Document(HTML / name) for name in PAGES}
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_loads_quietly_and_lightly(browser: Browser, base: str, name: str) -> None:
-    with visit(browser, base, name) as seen:
-        scripts = seen.script_bytes()
-        pictures = seen.page.evaluate(
-            "() => [...document.querySelectorAll('article img')].map(i => [i.src.slice(0, 90), i.alt, i.naturalWidth])"
-        )
-        unnamed = seen.page.evaluate(
-            """() => [...document.querySelectorAll('article canvas, article svg')]
-                     .filter(c => !c.closest('[aria-hidden="true"], button') && !c.getAttribute('aria-label'))
-                     .map(c => c.outerHTML.slice(0, 200))"""
-        )
-        states = seen.page.evaluate("[...document.querySelectorAll('.gentext-live')].map(f => f.dataset.state)")
+@pytest.fixture(scope="module", params=PAGES)
+def seen(browser: Browser, base: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """Each page in turn, on a wide screen: one visit serves all its tests."""
+    with visit(browser, base, request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def phone(browser: Browser, base: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """Each page in turn, on a phone."""
+    with visit(browser, base, request.param, width=390) as opened:
+        yield opened.page
+
+
+def test_a_page_loads_quietly_and_lightly(seen: Visit) -> None:
+    scripts = seen.script_bytes()
+    pictures = seen.page.evaluate(
+        "() => [...document.querySelectorAll('article img')].map(i => [i.src.slice(0, 90), i.alt, i.naturalWidth])"
+    )
+    unnamed = seen.page.evaluate(
+        """() => [...document.querySelectorAll('article canvas, article svg')]
+                 .filter(c => !c.closest('[aria-hidden="true"], button') && !c.getAttribute('aria-label'))
+                 .map(c => c.outerHTML.slice(0, 200))"""
+    )
+    states = seen.page.evaluate("[...document.querySelectorAll('.gentext-live')].map(f => f.dataset.state)")
     total = sum(scripts.values())
-    print(f"{name}: {total / 1000:.0f} KB of script")
+    print(f"{seen.page.url}: {total / 1000:.0f} KB of script")
     assert not seen.errors, "the console holds errors"
     assert not seen.outside, "a request left for another host"
     assert not seen.failed, "a request failed"
@@ -49,36 +62,69 @@ def test_a_page_loads_quietly_and_lightly(browser: Browser, base: str, name: str
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(browser: Browser, base: str, name: str, scheme: str) -> None:
-    with visit(browser, base, name, dark=scheme == "dark") as seen:
-        assert seen.page.evaluate("document.documentElement.dataset.theme") == scheme
-        # The drawn half of a formula is hidden from readers and has its paragraph's colour: thousands of spans less to
-        # measure. `preload` would fetch style sheets a second time and report the answers as failed requests.
-        context, options = {"exclude": [[".katex-html"]]}, {"preload": False, "resultTypes": ["violations"]}
-        results = Axe().run(seen.page, context=context, options=options)
-    serious = [
-        (finding["id"], finding["help"], [(node["html"][:200], node["failureSummary"]) for node in finding["nodes"]])
-        for finding in results.response["violations"]
-        if finding["impact"] in ("serious", "critical")
-    ]
-    assert not serious, "\n".join(map(str, serious))
+def test_axe_finds_nothing_serious(seen: Visit, scheme: Literal["light", "dark"]) -> None:
+    seen.page.emulate_media(color_scheme=scheme)
+    seen.page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    # The drawn half of a formula is hidden from readers and has its paragraph's colour: thousands of spans less to
+    # measure.
+    assert not serious(seen.page, {"exclude": [[".katex-html"]]})
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_phone_never_scrolls_sideways(browser: Browser, base: str, name: str) -> None:
-    with visit(browser, base, name, width=390) as seen:
-        overflow, widest = seen.page.evaluate(
-            """() => {
-              const width = document.documentElement.clientWidth;
-              const inFrame = (e) => { for (let p = e.parentElement; p; p = p.parentElement)
-                if (getComputedStyle(p).overflowX !== 'visible' && p.clientWidth <= width) return true; };
-              const wide = [...document.querySelectorAll('main *')].filter(e =>
-                e.getBoundingClientRect().right > width + 1 && !inFrame(e)).map(e => e.outerHTML.slice(0, 120));
-              return [document.documentElement.scrollWidth - width, wide.slice(0, 3)];
-            }"""
-        )
+def test_a_phone_never_scrolls_sideways(phone: Page) -> None:
+    overflow, widest = phone.evaluate(
+        """() => {
+          const width = document.documentElement.clientWidth;
+          const inFrame = (e) => { for (let p = e.parentElement; p; p = p.parentElement)
+            if (getComputedStyle(p).overflowX !== 'visible' && p.clientWidth <= width) return true; };
+          const wide = [...document.querySelectorAll('main *')].filter(e =>
+            e.getBoundingClientRect().right > width + 1 && !inFrame(e)).map(e => e.outerHTML.slice(0, 120));
+          return [document.documentElement.scrollWidth - width, wide.slice(0, 3)];
+        }"""
+    )
     assert overflow <= 0, f"{overflow} pixels too wide: {widest}"
+
+
+BENT = """() => [...document.querySelectorAll("article img")].filter((i) => i.clientWidth)
+  .filter((i) => Math.abs(i.clientHeight / i.clientWidth - i.naturalHeight / i.naturalWidth) > 0.02)
+  .map((i) => [i.alt.slice(0, 60), i.clientWidth, i.clientHeight, i.naturalWidth, i.naturalHeight])"""
+
+
+def test_pictures_keep_their_shape(seen: Visit) -> None:
+    assert not seen.page.evaluate(BENT)
+
+
+def test_pictures_keep_their_shape_on_a_phone(phone: Page) -> None:
+    assert not phone.evaluate(BENT)
+
+
+# Text that left its formula for the next line stands left of the formula's end; text left behind, right of its start.
+TORN = r"""() => {
+  const torn = [];
+  for (const formula of document.querySelectorAll("article span.math")) {
+    const next = formula.nextSibling;
+    if (!formula.closest(".math-joined") && next?.nodeType === Node.TEXT_NODE && /^[.,;:!?)]/.test(next.data))
+      torn.push(`not joined: ${formula.textContent}`);
+  }
+  for (const joined of document.querySelectorAll("article .math-joined")) {
+    const boxes = [...joined.querySelectorAll(".katex-html > :not(wbr)")].map((box) => box.getBoundingClientRect());
+    if (!boxes.length || !boxes[0].width) continue; // in a folded solution
+    for (const text of joined.childNodes) {
+      if (text.nodeType !== Node.TEXT_NODE) continue;
+      const range = document.createRange();
+      range.selectNode(text);
+      const { left, right } = range.getBoundingClientRect();
+      const after = text !== joined.firstChild;
+      if (after ? left < boxes.at(-1).right - 2 : right > boxes[0].left + 2) torn.push(joined.textContent);
+    }
+  }
+  return torn;
+}"""
+
+
+def test_no_line_breaks_between_a_formula_and_its_comma(seen: Visit) -> None:
+    for width in range(360, 1300, 60):  # at some width or other every formula ends a line
+        seen.page.set_viewport_size({"width": width, "height": 900})
+        assert not seen.page.evaluate(TORN), f"{width} pixels wide"
 
 
 def test_links_lead_somewhere(documents: dict[str, Document]) -> None:
