@@ -15,7 +15,7 @@ import torch
 from gentext.attention_model import AttentionModel, AttentionModelConfig
 from gentext.gpt import GPT, GPTConfig
 from gentext.metrics import bits_per_character, perplexity, stream_nats, text_nats
-from gentext.train import FitConfig, FitResult, TextFitConfig, TokenData, fit, recipes, recipes_text
+from gentext.train import FitConfig, FitResult, TextFitConfig, TokenData, fit, lessons, recipes, recipes_text
 from gentext.train.loop import make_optimizer
 from gentext.train.tensors import BatchOrder
 
@@ -209,16 +209,17 @@ def few_inscriptions(monkeypatch: pytest.MonkeyPatch) -> None:
         return load(name, split, size=min(60, size or 60)) if name == "inscriptions" else load(name, split)
 
     monkeypatch.setattr(recipes_text.data, "load", small)
-    for function in (recipes_text.inscriptions_tokenizer, recipes_text.inscriptions_windows):
+    for function in (lessons.inscriptions_tokenizer, lessons.inscriptions_windows):
         function.cache_clear()
-        monkeypatch.setattr(recipes_text, function.__name__, function.__wrapped__)
+        for module in (lessons, recipes_text):
+            monkeypatch.setattr(module, function.__name__, function.__wrapped__)
 
 
 def test_inscriptions_become_windows_that_begin_where_texts_do(few_inscriptions: None) -> None:
-    tokenizer, end = recipes_text.inscriptions_tokenizer(), recipes_text.end_token()
-    data = recipes_text.inscriptions_windows("train", 60)
+    tokenizer, end = lessons.inscriptions_tokenizer(), lessons.end_token()
+    data = lessons.inscriptions_windows("train", 60)
     (rows,) = data.rows(torch.arange(len(data)))
-    assert rows.shape[1] == recipes_text.CONTEXT + 1
+    assert rows.shape[1] == lessons.CONTEXT + 1
     assert bool((rows[:, 0] == end).all())
     texts = recipes_text.data.load("inscriptions", "train").texts
     for row, text in zip(rows[:5].tolist(), texts, strict=False):
@@ -245,7 +246,7 @@ def test_what_the_inscriptions_recipes_measure(few_inscriptions: None) -> None:
 def test_names_are_found_in_pieces() -> None:
     text = "King Adan gave to Namu.\nMay Namu bless Adan. May he live."
     pieces = ["King", " Ad", "an", " gave", " to", " Namu", ".\n", "May", " Namu", " bless", " Ad", "an", ". ", "May"]
-    labels = recipes_text.name_labels(text, pieces)
+    labels = lessons.name_labels(text, pieces)
     assert labels == [0, 1, 1, 0, 0, 3, 0, 2, 3, 0, 1, 1, 0, 2]
 
 
@@ -267,16 +268,16 @@ def test_nanogpts_setting_is_nanogpts() -> None:
 
 def test_some_rows_of_a_batch_become_copies() -> None:
     texts = torch.full((16, 193), 7)
-    (mixed,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
+    (mixed,) = lessons.with_copies((texts,), torch.Generator().manual_seed(0))
     assert mixed.shape == texts.shape
     assert mixed.dtype == texts.dtype
-    assert torch.equal(mixed[recipes_text.COPIES :], texts[recipes_text.COPIES :])
-    for row in mixed[: recipes_text.COPIES]:
+    assert torch.equal(mixed[lessons.COPIES :], texts[lessons.COPIES :])
+    for row in mixed[: lessons.COPIES]:
         periods = [period for period in range(1, 81) if torch.equal(row[period:], row[:-period])]
         assert periods
         assert periods[0] >= 4
         assert row.min() >= 1, "the end token is not drawn"
-    (again,) = recipes_text.with_copies((texts,), torch.Generator().manual_seed(0))
+    (again,) = lessons.with_copies((texts,), torch.Generator().manual_seed(0))
     assert torch.equal(mixed, again)
 
 
@@ -300,9 +301,40 @@ def test_a_plan_of_lessons_holds_for_its_steps_only() -> None:
 
 
 def test_when_the_inscriptions_gpt_copies() -> None:
-    windows = recipes_text.inscriptions_windows("validation", 20)
-    apprentices = recipes_text.Apprentices(windows.tensors[0], windows.context, windows.starts).to("cpu")
-    first, last = apprentices.exercise.start, apprentices.exercise.stop
-    planned = [apprentices.transform_at(step) for step in (0, first - 1, first, last - 1, last)]
-    assert planned == [None, None, recipes_text.with_copies, recipes_text.with_copies, None]
-    assert last < recipes.get("gpt-inscriptions").fit.num_steps
+    windows = lessons.inscriptions_windows("validation", 20)
+    apprentices = lessons.Apprentices(windows.tensors[0], windows.context, windows.starts).to("cpu")
+    for steps, lesson in ((apprentices.copying, lessons.with_copies), (apprentices.meeting, lessons.with_strangers)):
+        planned = [apprentices.transform_at(step) for step in (steps[0] - 1, steps[0], steps[-1], steps[-1] + 1)]
+        assert planned == [None, lesson, lesson, None]
+        assert steps[-1] < recipes.get("gpt-inscriptions").fit.num_steps
+    assert apprentices.transform_at(0) is None
+
+
+def test_foreign_names_stand_wherever_the_name_stood() -> None:
+    text = "Here lies Tabi, son of Nuram.\nTabi saw 3 harvests. His son Oded built it.\nThe house of Nuram is dark."
+    foreign = lessons.with_foreign_names(text, torch.Generator().manual_seed(0))
+    assert lessons.returning_names(text) == ["Nuram", "Tabi"]
+    assert "Tabi" not in foreign
+    assert "Nuram" not in foreign
+    assert "His son Oded built it" in foreign, "a name that does not return stays"
+    names = lessons.returning_names(foreign)
+    assert len(names) == 2
+    back = foreign
+    for name in names:  # in which order they were replaced does not matter
+        first = foreign.index(name) == len("Here lies ")
+        back = back.replace(name, "Tabi" if first else "Nuram")
+    assert back == text
+
+
+def test_strangers_take_the_first_rows() -> None:
+    texts = torch.full((16, lessons.CONTEXT + 1), 7)
+    (mixed,) = lessons.with_strangers((texts,), torch.Generator().manual_seed(0))
+    assert mixed.shape == texts.shape
+    assert torch.equal(mixed[lessons.COPIES :], texts[lessons.COPIES :])
+    tokenizer = lessons.inscriptions_tokenizer()
+    for row in mixed[: lessons.COPIES].tolist():
+        assert row[0] == lessons.end_token()
+        assert lessons.end_token() in row[1:], "a text ends within the window"
+        assert tokenizer.decode(row[1 : row.index(lessons.end_token(), 1)])[0].isupper()
+    (again,) = lessons.with_strangers((texts,), torch.Generator().manual_seed(0))
+    assert torch.equal(mixed, again)

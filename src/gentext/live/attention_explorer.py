@@ -100,7 +100,7 @@ class AttentionExplorer(LiveFigure):
 
 @cache
 def _published() -> Contents:
-    from gentext.train.recipes_text import inscriptions_tokenizer, labelled_texts  # learns its merges: seconds
+    from gentext.train.lessons import inscriptions_tokenizer, labelled_texts  # learns its merges: seconds
 
     if ZOO_MODEL not in zoo.names():
         raise ValueError(f"The zoo has no {ZOO_MODEL}; train it with `gentext train {ZOO_MODEL}`.")

@@ -21,7 +21,7 @@ from gentext.live import posters, protocol, tokens
 from gentext.live.base import Computed, Contents, LiveFigure
 from gentext.live.network import Network
 from gentext.tokenizer import END_OF_TEXT, BytePairTokenizer, CharTokenizer
-from gentext.train.recipes_text import inscriptions_tokenizer
+from gentext.train.lessons import inscriptions_tokenizer
 
 ZOO_MODEL = "gpt-inscriptions"
 SHOWN = 10  # candidates in the list

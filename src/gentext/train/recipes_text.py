@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from dataclasses import replace
 
 import torch
@@ -28,10 +27,21 @@ from gentext.attention_model import AttentionModel, AttentionModelConfig
 from gentext.data.inscriptions import Inscriptions
 from gentext.gpt import GPT, GPTConfig
 from gentext.metrics import bits_per_character, stream_nats, text_nats
-from gentext.tokenizer import END_OF_TEXT, BytePairTokenizer, CharTokenizer
+from gentext.tokenizer import CharTokenizer
 from gentext.train.config import TextFitConfig
+from gentext.train.lessons import (
+    CONTEXT,
+    COPIES,
+    VOCAB_SIZE,
+    Apprentices,
+    end_token,
+    inscriptions_tokenizer,
+    inscriptions_windows,
+    labelled_texts,
+    with_copies,
+)
 from gentext.train.recipe import Metrics, Recipe, recipe
-from gentext.train.tensors import TokenData, Transform
+from gentext.train.tensors import TokenData
 from gentext.zoo import Measurement
 
 # What all of these networks share: nanoGPT's settings for a small model.
@@ -138,35 +148,6 @@ def gpt_shakespeare_better() -> Recipe:
 
 # ---- Inscriptions, by byte pairs -------------------------------------------------------------------------------------
 
-VOCAB_SIZE = 1024
-CONTEXT = 192  # tokens; the longest text fits
-WORD = re.compile("[A-Z][a-z]+")
-
-
-@functools.lru_cache(maxsize=1)
-def inscriptions_tokenizer() -> BytePairTokenizer:
-    """Byte pairs of 4,000 training texts, digits apart: the same for all networks that read Inscriptions."""
-    return BytePairTokenizer.train(data.load("inscriptions", "train", size=4000).text, VOCAB_SIZE, pattern="digits")
-
-
-def end_token() -> int:
-    """The token that stands before and after every text."""
-    return inscriptions_tokenizer().special_ids[END_OF_TEXT]
-
-
-@functools.lru_cache(maxsize=3)
-def inscriptions_windows(split: str, size: int, context: int = CONTEXT) -> TokenData:
-    """`size` texts in a row, the end token before each; windows begin where a text does."""
-    tokenizer, end = inscriptions_tokenizer(), end_token()
-    row: list[int] = []
-    starts: list[int] = []
-    for text in data.load("inscriptions", split, size=size).texts:
-        starts.append(len(row))
-        row += [end, *tokenizer.encode(text)]
-    row.append(end)
-    fitting = [start for start in starts if start + context < len(row)]
-    return TokenData(torch.tensor(row, dtype=torch.int16), context, torch.tensor(fitting))
-
 
 def measure_inscriptions(model: nn.Module, quick: bool) -> Metrics:
     """−log p(text) of test texts beside the exact value, text by text: the difference varies far less than either."""
@@ -236,71 +217,6 @@ def measure_heads(model: nn.Module, quick: bool) -> Metrics:
     return metrics
 
 
-def labelled_texts(count: int, length: int = 80) -> tuple[Tensor, Tensor]:
-    """The first `length` tokens of test texts, the end token first, and for each the number of the name it is part of.
-
-    Returns:
-        tokens and names, both (n, length); 0 is no name. Shorter texts are left out.
-    """
-    tokenizer, end = inscriptions_tokenizer(), end_token()
-    rows, labels = [], []
-    for text in data.load("inscriptions", "test", size=2 * count).texts:
-        ids = tokenizer.encode(text)[: length - 1]
-        if len(ids) == length - 1:
-            rows.append([end, *ids])
-            labels.append([0, *name_labels(text, [tokenizer.decode([i]) for i in ids])])
-    return torch.tensor(rows[:count]), torch.tensor(labels[:count])
-
-
-def name_labels(text: str, pieces: list[str]) -> list[int]:
-    """For each piece of a text the number of the name it belongs to, 0 for none.
-
-    A name is a capitalised word that stands in the text at least twice, and not only where a line begins.
-    """
-    spans = [(word.start(), word.group()) for word in WORD.finditer(text)]
-    inside = {word for start, word in spans if start and text[start - 1] != "\n"}
-    counts = {word: sum(other == word for _, other in spans) for word in inside}
-    numbers = {word: index for index, word in enumerate(sorted(w for w in inside if counts[w] > 1), start=1)}
-    of_character = [0] * len(text)
-    for start, word in spans:
-        of_character[start : start + len(word)] = [numbers.get(word, 0)] * len(word)
-    labels, place = [], 0
-    for piece in pieces:
-        labels.append(max(of_character[place : place + len(piece)], default=0))
-        place += len(piece)
-    return labels
-
-
-COPIES = 6  # of 16 rows
-
-
-def with_copies(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-    """The first rows give way to an apprentice's exercise: a few random tokens, written again and again.
-
-    Tokens are drawn alike from all but the end token; how many before they return, from 4 to 80, alike in the
-    logarithm. Nothing but copying can foresee them, and with them heads that copy form within minutes.
-    """
-    (tokens,) = batch  # (B, T + 1)
-    count, length = len(tokens) * COPIES // 16, tokens.shape[1]
-    device = generator.device
-    period = (4 * 20 ** torch.rand((count, 1), generator=generator, device=device)).long()
-    drawn = torch.randint(1, VOCAB_SIZE, (count, length), generator=generator, device=device)
-    copies = drawn.gather(1, torch.arange(length, device=device) % period)
-    return (torch.cat([copies.to(tokens.device), tokens[count:]]),)
-
-
-class Apprentices(TokenData):
-    """Windows of texts; in the training steps of `exercise` some rows are `with_copies`."""
-
-    exercise = range(7_500, 11_500)
-
-    def transform_at(self, step: int) -> Transform | None:
-        return with_copies if step in self.exercise else self.transform
-
-    def to(self, device: torch.device | str) -> TokenData:
-        return Apprentices(self.tensors[0].to(device), self.context, self.starts, self.transform)
-
-
 INSCRIPTIONS_NOTE = (
     f"Inscriptions, {{:,}} texts, {VOCAB_SIZE:,} byte pairs with digits apart, {CONTEXT} tokens from a text's start"
 )
@@ -361,7 +277,7 @@ def gpt_inscriptions() -> Recipe:
         texts = inscriptions_windows("train", 150_000)
         return Apprentices(texts.tensors[0], texts.context, texts.starts), inscriptions_windows("validation", 500)
 
-    exercise = Apprentices.exercise
+    copying, meeting = Apprentices.copying, Apprentices.meeting
     return Recipe(
         name="gpt-inscriptions",
         summary="GPT in LLaMA's form on Inscriptions, whose entropy is known.",
@@ -377,6 +293,7 @@ def gpt_inscriptions() -> Recipe:
             validate_every=1000,
         ),
         measure=measure_heads,
-        data_note=f"{INSCRIPTIONS_NOTE.format(150_000)}; from step {exercise.start:,} to {exercise.stop:,} "
-        f"{COPIES} rows of 16 are random tokens said again and again",
+        data_note=f"{INSCRIPTIONS_NOTE.format(150_000)}; {COPIES} rows of 16 are random tokens said again and again "
+        f"from step {copying.start:,} to {copying.stop:,}, and texts with foreign names from {meeting.start:,} to "
+        f"{meeting.stop:,}",
     )
