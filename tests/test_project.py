@@ -18,6 +18,7 @@ MODULES = {  # of the chapters, as the book's plan has them
     "04-autoencoders": "autoencoder",
     "05-variational-autoencoders": "vae",
     "12-attention": "attention",
+    "15-language-models": "gpt",
 }
 TEXT = {".py", ".md", ".mjs", ".css", ".json", ".toml", ".yml", ".yaml", ".cff", ".txt", ".ipynb", ".bib", ".html", ""}
 

@@ -21,6 +21,7 @@ from gentext.live.density_playground import DensityPlayground
 from gentext.live.embedding_map import EmbeddingMap
 from gentext.live.gaussian_signs import GaussianSigns
 from gentext.live.latent_explorer import LatentExplorer
+from gentext.live.next_token import NextTokenExplorer
 from gentext.live.timeline_explorer import TimelineExplorer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "GaussianSigns",
     "LatentExplorer",
     "LiveFigure",
+    "NextTokenExplorer",
     "TimelineExplorer",
 ]
 
@@ -40,5 +42,6 @@ FIGURES: dict[str, type[LiveFigure]] = {
     "embedding_map": EmbeddingMap,
     "gaussian_signs": GaussianSigns,
     "latent_explorer": LatentExplorer,
+    "next_token": NextTokenExplorer,
     "timeline_explorer": TimelineExplorer,
 }
