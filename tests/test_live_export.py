@@ -37,7 +37,8 @@ def rounded(model: nn.Module) -> nn.Module:
 
 def random_inputs(network: Network, batch: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(batch)
-    inputs = {name: torch.rand(batch, *shape, generator=generator) for name, shape in network.inputs.items()}
+    shapes = {name: tensor.shape for name, tensor in zip(network.inputs, network.example(batch), strict=True)}
+    inputs = {name: torch.rand(shape, generator=generator) for name, shape in shapes.items()}
     if "label" in inputs:
         inputs["label"] = torch.arange(batch).float() % 3
     return inputs
