@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gentext.nn import Rotary
+from gentext.nn import Linear, Rotary
 
 # ---- attention -------------------------------------------------------------------------------------------------------
 
@@ -204,8 +204,8 @@ class MultiHeadAttention(nn.Module):
         self.config = config
         # One product for queries, keys and values: three small ones would take longer.
         self.sizes = (config.width, config.kv_heads * config.head_dim, config.kv_heads * config.head_dim)
-        self.query_key_value = nn.Linear(config.width, sum(self.sizes), bias=config.bias)
-        self.output = nn.Linear(config.width, config.width, bias=config.bias)
+        self.query_key_value = Linear(config.width, sum(self.sizes), bias=config.bias)
+        self.output = Linear(config.width, config.width, bias=config.bias)
         self.rotary = Rotary(config.head_dim, config.context, config.rotary_base) if config.rotary_base else None
 
     @torch.no_grad()

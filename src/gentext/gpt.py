@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from gentext.attention import AttentionConfig, MultiHeadAttention, Trace
 from gentext.gpt_sampling import draw, next_token_probabilities
-from gentext.nn import Loss, RMSNorm, check_head_mask, check_tokens, next_token_loss
+from gentext.nn import Linear, Loss, RMSNorm, check_head_mask, check_tokens, next_token_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,8 +190,8 @@ class MLP(nn.Module):
         super().__init__()
         self.gated = config.activation == "swiglu"
         # With a gate, two matrices in one product: the first half is the gate.
-        self.up = nn.Linear(config.width, config.hidden * (2 if self.gated else 1), bias=config.bias)
-        self.output = nn.Linear(config.hidden, config.width, bias=config.bias)
+        self.up = Linear(config.width, config.hidden * (2 if self.gated else 1), bias=config.bias)
+        self.output = Linear(config.hidden, config.width, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, width) -> (B, T, width)."""
@@ -239,7 +239,7 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, index) for index in range(config.num_layers))
         self.norm = make_norm(config)
-        self.head = nn.Linear(config.width, config.vocab_size, bias=False)
+        self.head = Linear(config.width, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.token_embedding.weight
         self.initialise()

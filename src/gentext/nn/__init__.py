@@ -6,6 +6,7 @@ from gentext.nn.conditioning import Conditioning, sinusoidal_embedding
 from gentext.nn.convnet import ConvDecoder, ConvEncoder
 from gentext.nn.dit import DiT, DiTConfig
 from gentext.nn.gaussian import DiagonalGaussian, standard_normal_log_prob
+from gentext.nn.linear import Linear
 from gentext.nn.logistic import LogisticRegression
 from gentext.nn.loss import Loss
 from gentext.nn.mlp import mlp
@@ -25,6 +26,7 @@ __all__ = [
     "DiTConfig",
     "DiagonalGaussian",
     "GlyphClassifier",
+    "Linear",
     "LogisticRegression",
     "Loss",
     "RMSNorm",
