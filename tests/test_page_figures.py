@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, TimeoutError
+from playwright.sync_api import Browser, Locator, Page
 
 from gentext.live import FIGURES
 from live_tools import RECORD, compare, fetched, settle
@@ -64,12 +64,11 @@ class Figure:
         settle(self.page)
         self.root.evaluate(f"f => {{ window.before = ({DRAWN})(f); }}")
         act()
-        changed = f"f => ({DRAWN})(f) !== window.before"
-        try:
-            self.page.wait_for_function(changed, arg=self.root.element_handle(), polling=50, timeout=4000 * NOISE)
-        except TimeoutError:
-            return False
-        return True
+        for _ in range(40):
+            if self.root.evaluate(f"f => ({DRAWN})(f) !== window.before"):
+                return True
+            self.page.wait_for_timeout(100)
+        return False
 
     def by_mouse(self, control: dict[str, str]) -> None:
         element = self.control(control["key"])
