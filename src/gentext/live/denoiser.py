@@ -73,7 +73,9 @@ def seeded_noise(seed: int, count: int) -> Tensor:
     """
     mask = 0xFFFFFFFF
     pairs = (count + 1) // 2
-    state = (seed + 0x6D2B79F5 * torch.arange(1, 2 * pairs + 1)) & mask  # int64: products wrap, their low bits are right
+    state = (
+        seed + 0x6D2B79F5 * torch.arange(1, 2 * pairs + 1)
+    ) & mask  # int64: products wrap, their low bits are right
     t = ((state ^ (state >> 15)) * (state | 1)) & mask
     t = ((t + (t ^ (t >> 7)) * (t | 61)) & mask) ^ t
     words = (t ^ (t >> 14)).double().view(pairs, 2)
