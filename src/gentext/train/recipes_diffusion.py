@@ -102,7 +102,7 @@ def measure_diffusion(model: nn.Module, quick: bool) -> Metrics:
 @recipe("diffusion-glyphs")
 def diffusion_glyphs() -> Recipe:
     num_scripts = len(data.load("glyphs", "validation", size=32).label_names)
-    unet = UNetConfig(widths=(32, 64, 96), num_classes=num_scripts, dropout=0.1)
+    unet = UNetConfig(widths=(32, 64, 96), num_classes=num_scripts)
     return Recipe(
         name="diffusion-glyphs",
         summary="Diffusion of signs, told the script: a U-Net that says v on a cosine schedule of 1000 steps.",
@@ -110,7 +110,7 @@ def diffusion_glyphs() -> Recipe:
         build=lambda: GaussianDiffusion(DiffusionConfig(unet=unet, num_levels=GREYS)),
         data=lambda: glyph_variants(42_000, light=True, balanced=True),
         fit=FitConfig(
-            num_steps=6000, batch_size=64, learning_rate=1e-3, warmup_steps=200, clip_norm=1.0, ema_decay=0.999
+            num_steps=3600, batch_size=48, learning_rate=1e-3, warmup_steps=200, clip_norm=1.0, ema_decay=0.999
         ),
         measure=measure_diffusion,
         data_note="glyphs, 32 pixels, 42,000 light variants of the training signs, scripts by the root of their size",
