@@ -1,8 +1,7 @@
-// Running networks in the page: onnxruntime-web, from our own folder, fetched when the first network is needed.
+// Running networks in the page: onnxruntime-web, from our own folder, in one worker for all figures of the page, so that
+// a page scrolls, paints and answers while a network runs. The worker starts when the first network is needed.
 
-const ORT = new URL("../ort/", import.meta.url);
-
-let runtime = null; // Promise of the onnxruntime module, one for all figures of a page
+let runtime = null; // Promise of the worker, ready to open networks
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
 
@@ -22,14 +21,61 @@ async function download(url, progress) {
   return new Uint8Array(await new Blob(parts).arrayBuffer());
 }
 
-// The runtime fetches its own WebAssembly when the first session starts, so that the browser compiles while it loads
-// and keeps the result for the next page.
+// The worker as someone who is asked: `ask(task, content, transfer)` -> Promise of its answer (see runtime_worker.mjs).
+class RuntimeWorker {
+  constructor() {
+    this.waiting = new Map(); // id -> { resolve, reject }
+    this.asked = 0;
+    this.opened = 0; // networks that run in it
+    this.fault = null; // why it runs no more
+    this.worker = new Worker(new URL("./runtime_worker.mjs", import.meta.url), { type: "module" });
+    this.worker.addEventListener("message", ({ data: { id, answer, fault } }) => {
+      const { resolve, reject } = this.waiting.get(id);
+      this.waiting.delete(id);
+      if (fault === undefined) resolve(answer);
+      else reject(new Error(fault));
+    });
+    this.worker.addEventListener("error", ({ message }) =>
+      this.close(new Error(message || "The worker that runs the networks could not be started.")),
+    );
+  }
+  ask(task, content, transfer = []) {
+    if (this.fault) return Promise.reject(this.fault);
+    return new Promise((resolve, reject) => {
+      const id = ++this.asked;
+      this.waiting.set(id, { resolve, reject });
+      this.worker.postMessage({ id, task, content }, transfer);
+    });
+  }
+  // A fresh worker is the way out of a failed start: within one, neither the module nor its WebAssembly is asked for twice.
+  close(fault) {
+    if (this.fault) return;
+    this.fault = fault;
+    this.worker.terminate();
+    runtime = null;
+    for (const { reject } of this.waiting.values()) reject(fault);
+    this.waiting.clear();
+  }
+}
+
+// A view of a long array would be sent with all that it is a part of.
+const whole = (arrays) =>
+  Object.fromEntries(
+    Object.entries(arrays).map(([name, { shape, values }]) => [
+      name,
+      { shape, values: values.byteLength < values.buffer?.byteLength ? values.slice() : values },
+    ]),
+  );
+
 async function startRuntime() {
-  if (typeof WebAssembly !== "object") throw new Error("This browser has no WebAssembly, which runs the networks.");
-  const ort = await import(new URL("ort.wasm.min.mjs", ORT).href);
-  ort.env.wasm.numThreads = 1; // more would need a cross-origin isolated page
-  ort.env.wasm.wasmPaths = ORT.href;
-  return ort;
+  const started = new RuntimeWorker();
+  try {
+    await started.ask("start");
+  } catch (error) {
+    started.close(error);
+    throw error;
+  }
+  return started;
 }
 
 // Calls run one after the other, in the order they were made: the runtime has one thread.
@@ -38,7 +84,7 @@ let queue = Promise.resolve();
 // A figure's networks: `run(name, { input: { shape, values } })` -> { output: { shape, values } }.
 // base: where the ONNX files lie. sizes: their bytes, by name. tell: progress in words.
 export function openNetworks(base, sizes, tell) {
-  const sessions = new Map(); // name -> Promise of a session
+  const networks = new Map(); // name -> { worker, key }
 
   async function open(name) {
     runtime ??= startRuntime().catch((error) => {
@@ -46,29 +92,29 @@ export function openNetworks(base, sizes, tell) {
       throw error;
     });
     const total = megabytes(sizes[name]);
-    const [ort, bytes] = await Promise.all([
+    const [worker, bytes] = await Promise.all([
       runtime,
       download(new URL(`${name}.onnx`, base), (so_far) => tell(`Loading a network: ${megabytes(so_far)} of ${total}`)),
     ]);
     tell("Starting the runtime (14 MB, once)");
-    return { ort, session: await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] }) };
+    try {
+      const key = await worker.ask("open", { bytes }, [bytes.buffer]);
+      worker.opened += 1;
+      return { worker, key };
+    } catch (error) {
+      if (worker.opened === 0) worker.close(error);
+      throw error;
+    }
   }
 
   async function run(name, inputs) {
     if (!(name in sizes)) throw new Error(`There is no network ${name} for this figure.`);
-    if (!sessions.has(name)) {
-      sessions.set(name, open(name).catch((error) => {
-        sessions.delete(name);
-        throw error;
-      }));
+    let network = networks.get(name);
+    if (!network || network.worker.fault) {
+      network = await open(name);
+      networks.set(name, network);
     }
-    const { ort, session } = await sessions.get(name);
-    const feeds = {};
-    for (const [key, { shape, values }] of Object.entries(inputs)) feeds[key] = new ort.Tensor("float32", values, shape);
-    const results = await session.run(feeds);
-    return Object.fromEntries(
-      Object.entries(results).map(([key, tensor]) => [key, { shape: [...tensor.dims], values: tensor.data }]),
-    );
+    return network.worker.ask("run", { key: network.key, inputs: whole(inputs) }); // copies: the figure keeps its own
   }
 
   return (name, inputs) => {
