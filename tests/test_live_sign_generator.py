@@ -289,7 +289,7 @@ def test_one_sign_follows_the_controls_and_the_page_computes_what_the_package_do
     role(page, "seed").fill("17")
     settle(page)
     after = pictures(page)
-    assert all(after[name] != before[name] for name in ("guess", "sixteen"))
+    assert all(after[name] != before[name] for name in ("guess", "noisy"))
     assert counts(page)["sample"] == 10
     asked = {answer["network"] for answer in compare(page, contents)}
     assert asked == {"plan", "noise", "denoiser", "sample"}

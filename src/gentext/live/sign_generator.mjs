@@ -120,13 +120,13 @@ async function render({ model, el, signal }) {
     const asked = questions(now.label, setting().weight);
     const weight = format(now.weight);
     const how = !classes.length ? ""
-      : now.label === null ? " The network is not told the script."
+      : now.label === null ? " It is not told the script."
         : { 0: ` With w = 0 the script is not told.`, 1: ` With w = 1 the answer that knows the script is taken as it is.` }[now.weight] ??
-          ` Each is asked twice, with the script and without, and the answers are mixed with w = ${weight}.`;
+          ` Each is made twice, told the script and not told, and the answers are mixed with w = ${weight}.`;
     const total = count * calls * asked.length;
     const pace = walker.pace();
-    summary.textContent = `${names[now.sampler]} in ${now.steps} steps: ${calls} calls a sign.${how} ` +
-      `For sixteen signs ${total.toLocaleString("en")} questions${pace ? `, about ${seconds(total * pace)} here` : ""}.`;
+    summary.textContent = `${names[now.sampler]} in ${now.steps} steps: ${calls} calls of the network a sign.${how} ` +
+      `For ${count} signs: ${total.toLocaleString("en")} questions${pace ? `, about ${seconds(total * pace)} here` : ""}.`;
   }
 
   // ---- one sign after every change, sixteen when asked --------------------------------------------------------------------
@@ -172,7 +172,7 @@ async function render({ model, el, signal }) {
         alive,
         onStep(step) {
           shown.history.push(step);
-          shown.film = shown.history.length - 1;
+          film.set((shown.film = shown.history.length - 1));
           if (calm && step.sigma > 0 && step.index % 5 !== 0) return;
           showSheet();
           enlarge();
@@ -199,17 +199,19 @@ async function render({ model, el, signal }) {
       progress.hidden = false;
       progress.removeAttribute("value"); // until the first answer nobody knows how far it is
       counted.textContent = "";
+      film.input.max = now.steps;
       film.input.disabled = true;
     } else {
       const last = shown.history.length - 1;
       film.input.max = Math.max(1, last);
       film.set(shown.film);
+      if (last < 1) film.input.value = 1; // at the end, where its only state is
       film.input.disabled = last < 1;
       if (!progress.hasAttribute("value")) progress.value = 0;
       showSheet();
       if (isFresh()) enlarge();
     }
-    for (const input of view.element.querySelectorAll("input")) input.disabled = shown.running || shown.history.length < 2;
+    for (const input of view.element.querySelectorAll("input")) input.disabled = !shown.running && shown.history.length < 2;
   }
 
   // ---- controls -----------------------------------------------------------------------------------------------------------
@@ -299,8 +301,9 @@ async function render({ model, el, signal }) {
     node(
       "div",
       { class: "gl-sixteen" },
+      node("div", { class: "gl-beside" }, node("div", { class: "gl-buttons" }, play), progress, counted),
       sheet,
-      node("div", { class: "gl-beside" }, node("div", { class: "gl-buttons" }, play), progress, counted, film.element, view.element, caption),
+      node("div", { class: "gl-beside" }, film.element, view.element, caption),
     ),
     restoration.element,
   );

@@ -90,15 +90,16 @@ def contents(model: GaussianDiffusion, images: ImageSet | None = None) -> Conten
     network = denoiser.network(model)
     classes = list(found.label_names) if model.config.shape.num_classes else []
     levels = model.schedule.sigma(torch.tensor([1.0, model.schedule.num_steps])).tolist()
-    settings = {
-        "label": (classes.index(OPENING_SCRIPT) if OPENING_SCRIPT in classes else 0) if classes else None,
+    label = (classes.index(OPENING_SCRIPT) if OPENING_SCRIPT in classes else 0) if classes else None
+    settings: dict[str, Any] = {
+        "label": label,
         "guidance": GUIDANCE if classes else 1.0,
         "sampler": "dpm-solver++2m",
         "steps": NUM_STEPS,
         "seed": 1,
     }
     size = model.config.shape.image_size
-    state = {
+    state: dict[str, Any] = {
         "size": size,
         "classes": classes,
         "levels": [levels[0], min(levels[1], HIGHEST)],
@@ -112,7 +113,7 @@ def contents(model: GaussianDiffusion, images: ImageSet | None = None) -> Conten
     state["initial"]["pictures"] = protocol.pack_images(opening)
 
     def poster() -> Figure:
-        return draw_poster(opening, classes[settings["label"]] if classes else None)
+        return draw_poster(opening, None if label is None else classes[label])
 
     return Contents({denoiser.NAME: network}, state, poster, ALT, twins(model))
 

@@ -227,7 +227,8 @@ export function createRestoration({ figure, state, images, jobs, walker, calm })
     },
   });
   const resample = slider({
-    label: "Times each", min: 1, max: 10, step: 1, value: now.resample, role: "resample", className: "gl-wide", marks: 9, describe: String,
+    label: "Each step", min: 1, max: 10, step: 1, value: now.resample, role: "resample", className: "gl-wide", marks: 9,
+    describe: (value) => (value === 1 ? "once" : `${value} times`),
     onInput: (value) => {
       now.resample = value;
       touch();
@@ -271,7 +272,10 @@ export function createRestoration({ figure, state, images, jobs, walker, calm })
   damage();
   return {
     element,
-    show: () => changed(),
+    show() {
+      whole.redraw(); // by now the style sheet says what colour ink has
+      changed();
+    },
     redraw() {
       paint();
       restored.redraw();
