@@ -290,7 +290,7 @@ def test_one_sign_follows_the_controls_and_the_page_computes_what_the_package_do
     settle(page)
     after = pictures(page)
     assert all(after[name] != before[name] for name in ("guess", "noisy"))
-    assert counts(page)["sample"] == 10
+    assert counts(page)["sample"] == 11
     asked = {answer["network"] for answer in compare(page, contents)}
     assert asked == {"plan", "noise", "denoiser", "sample"}
 
@@ -299,14 +299,10 @@ def test_one_sign_follows_the_controls_and_the_page_computes_what_the_package_do
 def test_the_sixteen_it_opens_with_are_those_it_generates(open_page, contents: Contents) -> None:
     page = open_page("sign_generator.html")
     page.evaluate("window.counting = true")
-    before = page.evaluate(
-        "document.querySelector('[data-role=sixteen]').getContext('2d').getImageData(0, 0, 560, 560).data"
-    )
+    pixels = "(c) => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data)"
+    before = role(page, "sixteen").evaluate(pixels)
     generate(page)
-    after = page.evaluate(
-        "document.querySelector('[data-role=sixteen]').getContext('2d').getImageData(0, 0, 560, 560).data"
-    )
-    gaps = np.abs(np.array(list(before.values())) - np.array(list(after.values())))
+    gaps = np.abs(np.array(before) - np.array(role(page, "sixteen").evaluate(pixels)))
     assert gaps.max() <= 8, "of 255: the browser's rounding and the grey levels of the stored pictures"
     assert role(page, "film").input_value() == "20"
     assert "640 of 640 questions" in role(page, "counted").inner_text()

@@ -90,16 +90,16 @@ async function render({ model, el, signal }) {
     const { index, sigma, x0 } = shown.history[shown.film];
     const { made } = shown;
     const what = x0 ? (view.value === "guess" ? "the guess of x₀" : "x") : "noise, no guess yet";
-    caption.textContent = `${script(made.label)}, ${names[made.sampler]}: ${what}, step ${index} of ${made.steps}, σ = ${sigmaText(sigma)}.` +
+    caption.textContent = `${script(made.label)}, ${names[made.sampler]}: ${what}, step ${index} of ${made.steps}, σ\u00a0=\u00a0${sigmaText(sigma)}.` +
       (isFresh() ? "" : " Made with other settings.");
     drawSheet();
   }
   function showLarge() {
     const { sigma, x0 } = shown.large;
     const about = `Sign ${shown.chosen + 1}, ${script(now.label)}`;
-    guess.show(x0 ? inkOf(shown.large, "guess") : new Float32Array(pixels), `${about}: guess of the picture at noise σ = ${sigmaText(sigma)}`);
-    noisy.show(inkOf(shown.large, "x"), `${about}: where the walk is, at noise σ = ${sigmaText(sigma)}`);
-    noisy.caption.textContent = `x at σ = ${sigmaText(sigma)}`;
+    guess.show(x0 ? inkOf(shown.large, "guess") : new Float32Array(pixels), `${about}: guess of the picture at noise σ\u00a0=\u00a0${sigmaText(sigma)}`);
+    noisy.show(inkOf(shown.large, "x"), `${about}: where the walk is, at noise σ\u00a0=\u00a0${sigmaText(sigma)}`);
+    noisy.caption.textContent = `x at σ\u00a0=\u00a0${sigmaText(sigma)}`;
     showChart();
   }
   function showChart() {
@@ -122,7 +122,7 @@ async function render({ model, el, signal }) {
     const how = !classes.length ? ""
       : now.label === null ? " It is not told the script."
         : { 0: ` With w = 0 the script is not told.`, 1: ` With w = 1 the answer that knows the script is taken as it is.` }[now.weight] ??
-          ` Each is made twice, told the script and not told, and the answers are mixed with w = ${weight}.`;
+          ` Each is made twice, told the script and not told, and the answers are mixed with w\u00a0=\u00a0${weight}.`;
     const total = count * calls * asked.length;
     const pace = walker.pace();
     summary.textContent = `${names[now.sampler]} in ${now.steps} steps: ${calls} calls of the network a sign.${how} ` +
