@@ -58,6 +58,8 @@ def test_signs_are_drawn_from_the_same_noise_and_as_they_are_told(tiny, test_sig
     assert torch.equal(signs[0.0], other), "without guidance the class is not told"
     assert not torch.equal(signs[1.0], signs[3.0])
     assert not torch.equal(signs[1.0], measuring.draw(tiny, labels, "dpm-solver++2m", 3, seed=5))
+    assert torch.equal(signs[1.0], measuring.draw(tiny, labels, "dpm-solver++2m", 3, 3.0, within=(1e3, 1e4)))
+    assert torch.equal(signs[3.0], measuring.draw(tiny, labels, "dpm-solver++2m", 3, 3.0, within=(1e-9, 1e4)))
 
 
 def test_what_is_known_stays(tiny, test_signs) -> None:
@@ -91,7 +93,7 @@ def test_it_goes_on_where_it_was_stopped(tiny, test_signs, tmp_path: Path, monke
     assert rows[: len(first)] == first
     assert measuring.read(path) == ("abc", rows)
     assert {row.experiment for row in rows} == set(measuring.EXPERIMENTS)
-    assert [row.calls for row in rows if row.experiment == "guidance" and row.metric == "spread"] == [2, 2, 4]
+    assert [row.calls for row in rows if row.experiment == "guidance" and row.metric == "spread"] == [2, 2, 4, 2]
     asked = []
     monkeypatch.setattr(measuring, "quality", lambda *_: asked.append(1) or {})
     assert measuring.measure(tiny, "abc", path, test_signs) == rows

@@ -18,6 +18,7 @@ import argparse
 import csv
 import functools
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -38,6 +39,8 @@ EXPERIMENTS = ("samplers", "guidance", "restoration")
 STEPS = {"ancestral": (10, 20, 50, 200), "ddim": (10, 20, 50), "heun": (5, 10, 25), "dpm-solver++2m": (5, 10, 20)}
 GUIDANCE = (0.0, 1.0, 1.5, 2.0, 4.0, 8.0)
 GUIDED = ("dpm-solver++2m", 20)  # sampler and steps of the guidance experiment
+EVERYWHERE = (0.0, math.inf)  # noise levels at which guidance works
+MIDDLE = (0.3, 3.0)  # and where the strongest works in a further point (Kynkäänniemi et al. 2024)
 RESTORE_STEPS = 16
 DAMAGED = 0.5  # strength
 EVERY = 3  # of the test signs one in three, 146
@@ -84,9 +87,18 @@ def grid(model: GaussianDiffusion, num_steps: int) -> Tensor:
 
 
 def draw(
-    model: GaussianDiffusion, labels: Tensor, sampler: str, num_steps: int, guidance: float = 1.0, seed: int = 0
+    model: GaussianDiffusion,
+    labels: Tensor,
+    sampler: str,
+    num_steps: int,
+    guidance: float = 1.0,
+    within: tuple[float, float] = EVERYWHERE,
+    seed: int = 0,
 ) -> Tensor:
-    """One sign for each label (n,): (n, 1, S, S) in [0, 1] on the CPU. The same seed starts from the same noise."""
+    """One sign for each label (n,): (n, 1, S, S) in [0, 1] on the CPU. The same seed starts from the same noise.
+
+    Guidance works `within` two noise levels; beyond them the model is as it was trained.
+    """
     device, shape = next(model.parameters()).device, model.config.shape
     generator = torch.Generator().manual_seed(seed)
     sigmas = grid(model, num_steps)
@@ -95,7 +107,7 @@ def draw(
     told = None if guidance == 0 else labels.to(device)  # w = 0 is the model without the class
 
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
-        return model.denoise(x, sigma, told, guidance)
+        return model.denoise(x, sigma, told, guidance if within[0] <= float(sigma[0]) <= within[1] else 1.0)
 
     fresh = torch.Generator(device).manual_seed(seed + 1)
     return model.pixels(SAMPLERS[sampler](denoiser, start.to(device), sigmas, generator=fresh)).cpu()
@@ -192,8 +204,8 @@ def points(model: GaussianDiffusion, test: ImageSet, every: int = EVERY) -> Iter
     part = test.subset(torch.arange(0, len(test), every))
 
     @functools.cache  # two experiments share a point
-    def drawn(sampler: str, num_steps: int, guidance: float) -> Metrics:
-        return quality(draw(model, part.labels, sampler, num_steps, guidance), part.labels, test)
+    def drawn(sampler: str, num_steps: int, guidance: float, within: tuple[float, float] = EVERYWHERE) -> Metrics:
+        return quality(draw(model, part.labels, sampler, num_steps, guidance, within), part.labels, test)
 
     for sampler, counts in STEPS.items():
         for num_steps in counts:
@@ -203,6 +215,10 @@ def points(model: GaussianDiffusion, test: ImageSet, every: int = EVERY) -> Iter
     for weight in GUIDANCE:
         calls = num_steps if weight in (0.0, 1.0) else 2 * num_steps
         yield ("guidance", sampler, calls, weight), functools.partial(drawn, sampler, num_steps, weight)
+    levels, strongest = grid(model, num_steps), max(GUIDANCE)
+    calls = num_steps + int(((levels >= MIDDLE[0]) & (levels <= MIDDLE[1])).sum())
+    name = f"{sampler}, σ from {MIDDLE[0]} to {MIDDLE[1]}"
+    yield ("guidance", name, calls, strongest), functools.partial(drawn, sampler, num_steps, strongest, MIDDLE)
     yield from restoration_points(model, part)
 
 
