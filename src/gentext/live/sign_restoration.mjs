@@ -175,6 +175,8 @@ export function createRestoration({ figure, state, images, jobs, walker, calm })
       const total = now.steps * now.resample;
       let asked = 0;
       forget();
+      restored.show(toInk(picture.map((value, i) => (known[i] ? value : -1))), `Restoration of ${signs.words[now.sign]}, attempt ${now.attempts} begins`);
+      restored.caption.textContent = `attempt ${now.attempts}`;
       showRunning();
       const done = await walker.restore(state.streams * now.attempts + state.streams / 2, picture, known, setting(), {
         alive,

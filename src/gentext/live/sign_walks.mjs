@@ -3,7 +3,8 @@
 
 import { clip, createRandom, guided, inpaintWalk, karrasGrid, logSnr, SAMPLERS, startingNoise, toNetwork, walk } from "./diffusion_math.mjs";
 
-const PICTURES_A_CALL = 4;
+const PICTURES_A_CALL = 4; // at most
+const PATIENCE = 300; // milliseconds that a call may take where the machine is slow, if one picture allows it
 
 export const numbers = (...values) => ({ shape: [values.length], values: Float64Array.from(values) });
 const flat = (values) => ({ shape: [values.length], values });
@@ -63,7 +64,10 @@ export function createJobs(figure) {
 export function createWalker({ figure, state }) {
   const pixels = state.size * state.size;
   const nobody = state.classes.length; // the null class
-  const speed = { questions: 0, milliseconds: 0 }; // since the page was opened, the first call not counted: it loads
+  const speed = { questions: 0, milliseconds: 0, warm: false }; // the first call is not counted: it loads
+
+  // Milliseconds for one question to the network, or null before they are known.
+  const pace = () => (speed.questions ? speed.milliseconds / speed.questions : null);
 
   async function askNetwork(x, sigma, { label, weight }) {
     const names = questions(label, weight);
@@ -80,11 +84,12 @@ export function createWalker({ figure, state }) {
     const begun = performance.now();
     const { x0 } = await figure.call("denoiser", inputs);
     const milliseconds = performance.now() - begun;
-    if (speed.last) {
-      speed.questions += batch;
-      speed.milliseconds += milliseconds;
+    if (speed.warm) {
+      const kept = speed.questions < 200 ? 1 : 0.5; // the last few hundred count: a machine gets busy, and idle again
+      speed.questions = kept * speed.questions + batch;
+      speed.milliseconds = kept * speed.milliseconds + milliseconds;
     }
-    speed.last = true;
+    speed.warm = true;
     return Object.fromEntries(names.map((name, part) => [name, x0.values.slice(part * x.length, (part + 1) * x.length)]));
   }
 
@@ -92,8 +97,11 @@ export function createWalker({ figure, state }) {
   async function estimate(x, sigma, setting, alive, onCall) {
     const said = { told: [], untold: [] };
     const x0 = new Float32Array(x.length);
-    for (let start = 0; start < x.length; start += PICTURES_A_CALL * pixels) {
-      const answer = await askNetwork(x.subarray(start, start + PICTURES_A_CALL * pixels), sigma, setting);
+    const each = questions(setting.label, setting.weight).length;
+    for (let start = 0, end; start < x.length; start = end) {
+      const some = pace() === null ? PICTURES_A_CALL : Math.floor(PATIENCE / (each * pace()));
+      end = start + Math.min(PICTURES_A_CALL, Math.max(1, some)) * pixels;
+      const answer = await askNetwork(x.subarray(start, end), sigma, setting);
       if (!alive()) return null;
       const { told, untold } = answer;
       const mixed = told && untold ? guided(told, untold, setting.weight) : (told ?? untold);
@@ -154,8 +162,7 @@ export function createWalker({ figure, state }) {
   }
 
   return {
-    // Milliseconds for one question to the network, or null before they are known.
-    pace: () => (speed.questions ? speed.milliseconds / speed.questions : null),
+    pace,
 
     // Signs from the noise of the streams `seeds`. Calls onStep({ index, sigma, x, x0 }), first with index 0 and x0 null.
     async sample(seeds, setting, { alive, onStep, onCall = () => {} }) {
