@@ -161,7 +161,9 @@ def scales(log_snr: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
             f"there must be one time or noise level for each example, got {tuple(log_snr.shape)} for {len(like)}"
         )
     shape = (-1, *[1] * (like.ndim - 1))
-    return log_snr.sigmoid().sqrt().to(like.dtype).view(shape), (-log_snr).sigmoid().sqrt().to(like.dtype).view(shape)
+    # √ᾱ = √sigmoid(λ), written out: where the networks run in a page, sigmoid is not exact below −18, and λ_T is.
+    signal, noise_scale = (1 + (-log_snr).exp()).rsqrt(), (1 + log_snr.exp()).rsqrt()
+    return signal.to(like.dtype).view(shape), noise_scale.to(like.dtype).view(shape)
 
 
 def x0_and_noise(value: Tensor, kind: Prediction, x_t: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
