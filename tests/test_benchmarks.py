@@ -110,7 +110,9 @@ SMALL = {
     "data_loading": ["--rounds", "1", "--batch-size", "4", "--signs", "8", "--device", "cpu"],
     "tokenizer": ["--rounds", "1", "--texts", "20", "--vocab-size", "300"],
     "gpt": "--rounds 1 --batch-size 2 --context 6 --prompt 2 --width 16 --device cpu".split(),
+    "diffusion": "--rounds 1 --batch-size 2 --widths 8 32 --steps 3 --signs 2 --device cpu".split(),
 }
+PEERS = {"gpt": "transformers", "diffusion": "diffusers"}
 
 
 def test_every_benchmark_is_tried_here():
@@ -120,8 +122,8 @@ def test_every_benchmark_is_tried_here():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_benchmark_runs(name, capsys):
-    if name == "gpt":
-        pytest.importorskip("transformers")
+    if name in PEERS:
+        pytest.importorskip(PEERS[name])
     assert importlib.import_module(f"benchmarks.{name}").main([*SMALL[name], "--json", "-"]) == 0
     out = json.loads(capsys.readouterr().out)
     assert out["environment"]["device"].startswith("cpu")
@@ -145,6 +147,8 @@ def test_a_benchmark_runs_as_a_script(monkeypatch, capsys):
         ("vae_step", ["--rounds", "0"], "--rounds must be at least 1, got 0"),
         ("vae_step", ["--batch-size", "99999", "--device", "cpu"], "--batch-size must be at most"),
         ("data_loading", ["--batch-size", "9", "--signs", "8", "--device", "cpu"], "--batch-size must be at most 8"),
+        ("diffusion", ["--steps", "1"], "--steps must be at least 2 and --signs 1, got 1 and 16"),
+        ("diffusion", ["--widths", "7"], "groups must divide every width and head_dim the last"),
     ],
 )
 def test_a_benchmark_refuses_wrong_options(name, arguments, message, capsys):
