@@ -90,7 +90,7 @@ export function createRestoration({ figure, state, images, jobs, walker, calm })
     const [red, green, blue] = colour(canvas, "--gl-ink");
     const side = RESOLUTION / size;
     context.clearRect(0, 0, RESOLUTION, RESOLUTION);
-    context.lineWidth = 1;
+    context.lineWidth = 1.6;
     context.strokeStyle = `rgb(${colour(canvas, "--gl-group-1")})`;
     for (let i = 0; i < pixels; i++) {
       const [left, top] = [(i % size) * side, Math.floor(i / size) * side];
@@ -123,7 +123,7 @@ export function createRestoration({ figure, state, images, jobs, walker, calm })
     erased.forEach((_, i) => {
       const [x, y] = [((i % size) + 0.5) / size - 0.5, (Math.floor(i / size) + 0.5) / size - 0.5];
       const beyond = x * Math.cos(angle) + y * Math.sin(angle) - place + 0.02 * Math.sin(25 * (y * Math.cos(angle) - x * Math.sin(angle)));
-      erased[i] = (band ? Math.abs(beyond) < 0.11 : beyond > 0.07) ? 1 : 0;
+      erased[i] = (band ? Math.abs(beyond) < 0.11 : beyond > 0.17) ? 1 : 0;
     });
   }
 
