@@ -22,6 +22,7 @@ from gentext.diffusion import DiffusionConfig, GaussianDiffusion, NoiseSchedule
 from gentext.diffusion_sampling import dpm_solver_2m
 from gentext.nn import UNetConfig
 from gentext.train import FitConfig
+from gentext.train.config import has_fast_bf16
 from gentext.train.loop import make_optimizer
 from gentext.train.recipes_diffusion import diffusion_glyphs
 
@@ -47,7 +48,7 @@ def make_models(unet: UNetConfig, device: torch.device) -> tuple[GaussianDiffusi
         for parameter in ours.parameters():  # much starts at 0, where any two networks agree
             parameter.add_(0.02 * torch.randn(parameter.shape))
     stages = len(unet.widths)
-    theirs = diffusers.UNet2DModel(
+    theirs: Any = diffusers.UNet2DModel(
         sample_size=unet.image_size, in_channels=unet.channels, out_channels=unet.channels, freq_shift=0,
         block_out_channels=unet.widths, down_block_types=("DownBlock2D",) * stages,
         up_block_types=("UpBlock2D",) * stages, layers_per_block=unet.num_blocks, norm_num_groups=unet.groups,
@@ -129,8 +130,9 @@ def check_training(ours: GaussianDiffusion, theirs: Any, images: Tensor, labels:
     mine = ours.loss((images, labels), generator=generator).total
     other = reference(generator.manual_seed(0))
     torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+    network: Any = ours.network
     gradients = zip(
-        torch.autograd.grad(mine, [ours.network.input.weight, ours.network.conditioning.input.weight]),  # type: ignore[union-attr]
+        torch.autograd.grad(mine, [network.input.weight, network.conditioning.input.weight]),
         torch.autograd.grad(other, [theirs.conv_in.weight, theirs.time_embedding.linear_1.weight]),
         strict=True,
     )
@@ -161,7 +163,7 @@ def training_step(
 def make_scheduler(num_steps: int) -> Any:
     import diffusers
 
-    scheduler = diffusers.DPMSolverMultistepScheduler(
+    scheduler: Any = diffusers.DPMSolverMultistepScheduler(
         beta_start=SCHEDULE.beta_first, beta_end=SCHEDULE.beta_last, prediction_type="v_prediction", solver_order=2,
         algorithm_type="dpmsolver++", final_sigmas_type="zero", lower_order_final=False,
     )  # fmt: skip
@@ -216,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import diffusers
 
-    training = diffusers.DDPMScheduler(beta_start=SCHEDULE.beta_first, beta_end=SCHEDULE.beta_last)
+    training: Any = diffusers.DDPMScheduler(beta_start=SCHEDULE.beta_first, beta_end=SCHEDULE.beta_last)
 
     def our_loss(generator: torch.Generator) -> Tensor:
         return ours.loss((images, labels), generator=generator).total
@@ -264,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("sampling, both with our network", by_ours, lambda: by_theirs(our_network))
     ours.train()
     theirs.train()
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "bf16") if has_fast_bf16(device) else ("fp32",):
         add(
             f"training step, {precision}",
             training_step(our_loss, ours, device, precision),
