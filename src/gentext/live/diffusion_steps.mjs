@@ -63,7 +63,7 @@ async function render({ model, el, signal }) {
 
   const clean = signView({ size, role: "clean", caption: "the sign, x₀" });
   const noisy = signView({ size, role: "noisy" });
-  const guessed = signView({ size, role: "guess", caption: "the network's guess of x₀" });
+  const guessed = signView({ size, role: "guess", caption: "the network's guess" });
   const note = node("p", { class: "gl-value", "data-drawn": true, "data-role": "note" });
 
   function showClean() {
@@ -71,7 +71,7 @@ async function render({ model, el, signal }) {
   }
   function showNoisy() {
     noisy.show(toInk(now.xt), `The same under the noise of t = ${now.t}`);
-    noisy.caption.textContent = `under noise, xₜ at t = ${now.t}`;
+    noisy.caption.textContent = `xₜ at t = ${now.t}`;
   }
   function showGuess() {
     const like = likeness(now.guess);
