@@ -2,12 +2,13 @@
 
 In a notebook the *kernel* answers: a figure takes the reader's own model, `LatentExplorer(my_vae)`.
 On a published page the *browser* answers: `gentext export` writes every network of the zoo that a figure uses as ONNX,
-and `host.mjs` runs it with onnxruntime-web. The front end is the same file in both and cannot tell them apart.
+and `host.mjs` runs it with onnxruntime-web, in a worker. The front end is the same file in both and cannot tell them apart.
 
     protocol.py    the messages between a front end and whoever answers it
     network.py     a torch module with named inputs and outputs, which is what a message asks for
     base.py        `LiveFigure`, an anywidget with a picture to show where nothing runs
     signs.py       the test signs that a figure carries
+    denoiser.py    the network of a diffusion model, as its two figures ask it
     posters.py     what the still pictures share
     front.py       the front-end files: bundled into one string for the kernel, copied for the browser
     onnx_file.py   one network as one ONNX file

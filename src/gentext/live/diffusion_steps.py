@@ -27,8 +27,8 @@ POSTER_TIMES = (0.1, 0.3, 0.5, 0.65, 0.8, 1.0)
 SEED = 1
 ALT = (
     "Upper row: one sign under more and more noise, until nothing but noise is to be seen. Lower row: what the network "
-    "takes each picture to be. While the strokes can be made out it gives the sign back, later a blurred mixture of the "
-    "signs that it might be, and of pure noise no more than a grey spot in the middle."
+    "takes each picture to be. While the strokes can be made out it gives the sign back, later a blurred mixture of "
+    "the signs that it might be, and of pure noise no more than a grey spot in the middle."
 )
 
 
