@@ -153,7 +153,7 @@ export function createRestoration({ figure, state, images, jobs, walker, calm })
   const setting = () => ({ label: label(), weight: 1, steps: now.steps, resample: now.resample });
   function showPlan(record) {
     const { calls } = plan({ figure, state, steps: now.steps, resample: now.resample, record });
-    const who = !told ? "" : now.told ? `, told that it is ${signs.classes[label()]}` : ", not told the script";
+    const who = !told ? "" : now.told ? `, told the script (${signs.classes[label()]})` : ", not told the script";
     const pace = walker.pace();
     summary.textContent = `${count()} of ${pixels.toLocaleString("en")} pixels are gone. ${now.steps} steps, each taken ` +
       `${now.resample === 1 ? "once" : `${now.resample} times`}: ${calls} questions to the network${who}${pace ? `, about ${((calls * pace) / 1000).toFixed(1)} s here` : ""}.`;
