@@ -2,7 +2,8 @@
 
 In a notebook the *kernel* answers: a figure takes the reader's own model, `LatentExplorer(my_vae)`.
 On a published page the *browser* answers: `gentext export` writes every network of the zoo that a figure uses as ONNX,
-and `host.mjs` runs it with onnxruntime-web, in a worker. The front end is the same file in both and cannot tell them apart.
+and `host.mjs` runs it in a worker with onnxruntime-web. The front end is the same file in both and cannot tell
+them apart.
 
     protocol.py    the messages between a front end and whoever answers it
     network.py     a torch module with named inputs and outputs, which is what a message asks for
