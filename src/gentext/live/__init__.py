@@ -20,6 +20,7 @@ them apart.
 from gentext.live.attention_explorer import AttentionExplorer
 from gentext.live.base import LiveFigure
 from gentext.live.density_playground import DensityPlayground
+from gentext.live.diffusion_steps import DiffusionSteps
 from gentext.live.embedding_map import EmbeddingMap
 from gentext.live.gaussian_signs import GaussianSigns
 from gentext.live.latent_explorer import LatentExplorer
@@ -30,6 +31,7 @@ __all__ = [
     "FIGURES",
     "AttentionExplorer",
     "DensityPlayground",
+    "DiffusionSteps",
     "EmbeddingMap",
     "GaussianSigns",
     "LatentExplorer",
@@ -41,6 +43,7 @@ __all__ = [
 FIGURES: dict[str, type[LiveFigure]] = {
     "attention_explorer": AttentionExplorer,
     "density_playground": DensityPlayground,
+    "diffusion_steps": DiffusionSteps,
     "embedding_map": EmbeddingMap,
     "gaussian_signs": GaussianSigns,
     "latent_explorer": LatentExplorer,
