@@ -193,7 +193,7 @@ def test_the_state_is_json_and_small(contents: Contents, model: GaussianDiffusio
     assert state["levels"][0] == pytest.approx(model.schedule.sigma(torch.ones(1)).item())
     assert state["levels"][1] == 80
     assert [name for name, _ in state["samplers"]] == list(SAMPLERS)
-    assert state["classes"][state["initial"]["label"]] == "Linear B"
+    assert state["classes"][state["initial"]["label"]] == "Runic"
     assert state["initial"]["pictures"]["shape"] == [16, 32, 32]
 
 

@@ -25,6 +25,7 @@ from gentext.live.embedding_map import EmbeddingMap
 from gentext.live.gaussian_signs import GaussianSigns
 from gentext.live.latent_explorer import LatentExplorer
 from gentext.live.next_token import NextTokenExplorer
+from gentext.live.sign_generator import SignGenerator
 from gentext.live.timeline_explorer import TimelineExplorer
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "LatentExplorer",
     "LiveFigure",
     "NextTokenExplorer",
+    "SignGenerator",
     "TimelineExplorer",
 ]
 
@@ -48,5 +50,6 @@ FIGURES: dict[str, type[LiveFigure]] = {
     "gaussian_signs": GaussianSigns,
     "latent_explorer": LatentExplorer,
     "next_token": NextTokenExplorer,
+    "sign_generator": SignGenerator,
     "timeline_explorer": TimelineExplorer,
 }

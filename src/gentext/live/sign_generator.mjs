@@ -125,7 +125,7 @@ async function render({ model, el, signal }) {
           ` Each is made twice, told the script and not told, and the answers are mixed with w\u00a0=\u00a0${weight}.`;
     const total = count * calls * asked.length;
     const pace = walker.pace();
-    summary.textContent = `${names[now.sampler]} in ${now.steps} steps: ${calls} calls of the network a sign.${how} ` +
+    summary.textContent = `${names[now.sampler].replace(/^./, (first) => first.toUpperCase())} in ${now.steps} steps: ${calls} calls of the network a sign.${how} ` +
       `For ${count} signs: ${total.toLocaleString("en")} questions${pace ? `, about ${seconds(total * pace)} here` : ""}.`;
   }
 

@@ -31,7 +31,7 @@ from gentext.live.base import Computed, Contents, LiveFigure
 from gentext.live.network import Network
 
 ZOO_MODEL = "diffusion-glyphs"
-OPENING_SCRIPT = "Linear B"
+OPENING_SCRIPT = "Runic"
 COUNT = 16  # signs
 STREAMS = 1000  # a seed's streams of noise: one for each sign, one for the restoration
 GUIDANCE = 1.5
