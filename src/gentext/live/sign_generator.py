@@ -44,8 +44,8 @@ SAMPLER_NAMES = {
     "dpm-solver++2m": "DPM-Solver++(2M)",
 }
 ALT = (
-    "Sixteen signs in two rows. A diffusion model was told one script, and drew each from noise of its own: the signs "
-    "differ from one another, but share the weight of their strokes and the manner of the script."
+    "Sixteen signs in two rows. A diffusion model was told one script, and drew each from noise of its own: most "
+    "differ from one another, and all share the weight of their strokes and the manner of the script."
 )
 
 
