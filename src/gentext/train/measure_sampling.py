@@ -36,8 +36,8 @@ from gentext.metrics import frechet_distance, glyph_features, precision_recall, 
 MEASURED = Path(__file__).parent / "measured_sampling.csv"
 MODEL = "diffusion-glyphs"
 EXPERIMENTS = ("samplers", "guidance", "restoration")
-STEPS = {"ancestral": (10, 20, 50, 200), "ddim": (10, 20, 50), "heun": (5, 10, 25), "dpm-solver++2m": (5, 10, 20)}
-GUIDANCE = (0.0, 1.0, 1.5, 2.0, 4.0, 8.0)
+STEPS = {"ancestral": (10, 20, 50, 200), "ddim": (10, 20, 50), "heun": (5, 10), "dpm-solver++2m": (5, 10, 20)}
+GUIDANCE = (0.0, 1.0, 2.0, 4.0, 8.0)
 GUIDED = ("dpm-solver++2m", 20)  # sampler and steps of the guidance experiment
 EVERYWHERE = (0.0, math.inf)  # noise levels at which guidance works
 MIDDLE = (0.3, 3.0)  # and where the strongest works in a further point (Kynkäänniemi et al. 2024)
