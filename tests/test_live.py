@@ -414,7 +414,8 @@ def test_front_end_files_are_short_and_ask_no_other_host():
         text = path.read_text(encoding="utf-8")
         assert len(text.splitlines()) < 400, path.name
         assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}, path.name
-    assert sum(path.stat().st_size for path in front.files()) < 300_000
+    for name in FIGURES:
+        assert len(front.bundle(name)) + len(front.style()) < 120_000, name
 
 
 def turned_over(colour: str) -> tuple[int, ...]:

@@ -5,14 +5,14 @@ from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-STYLE = "live.css"
+STYLES = ("live.css", "live_models.css")  # the second needs the first
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([a-z_]+\.mjs)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function|class|const|let)", re.MULTILINE)
 
 
 def style() -> str:
-    """The style sheet of all live figures."""
-    return (FOLDER / STYLE).read_text(encoding="utf-8")
+    """The style sheets of all live figures, as one."""
+    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in STYLES)
 
 
 @cache
@@ -37,5 +37,5 @@ def _with_imports(name: str, done: set[str]) -> str:
 
 
 def files() -> list[Path]:
-    """Every file that a published page needs: the figures, what they share, the host, the style sheet."""
-    return [*sorted(FOLDER.glob("*.mjs")), FOLDER / STYLE]
+    """Every file that a published page needs: the figures, what they share, the host, the style sheets."""
+    return [*sorted(FOLDER.glob("*.mjs")), *(FOLDER / name for name in STYLES)]

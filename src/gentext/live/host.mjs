@@ -62,9 +62,11 @@ async function start(element) {
 }
 
 function addStyle() {
-  const link = document.createElement("link");
-  Object.assign(link, { rel: "stylesheet", href: new URL("live.css", HERE).href });
-  document.head.append(link);
+  for (const name of ["live.css", "live_models.css"]) {
+    const link = document.createElement("link");
+    Object.assign(link, { rel: "stylesheet", href: new URL(name, HERE).href });
+    document.head.append(link);
+  }
 }
 
 function main() {
