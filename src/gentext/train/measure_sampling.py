@@ -191,9 +191,11 @@ def quality(signs: Tensor, labels: Tensor, test: ImageSet) -> Metrics:
 
 
 def restored(pictures: Tensor, whole: Tensor, labels: Tensor) -> Metrics:
+    found = {"consistency": judge(pictures, labels)}
     decibels = psnr(whole, pictures)
-    error = decibels.std().item() / len(whole) ** 0.5
-    return {"consistency": judge(pictures, labels), "psnr": (decibels.mean().item(), error)}
+    if bool(decibels.isfinite().all()):  # a broken sign that lost nothing but bare ground has no error at all
+        found["psnr"] = decibels.mean().item(), decibels.std().item() / len(whole) ** 0.5
+    return found
 
 
 # ---- the experiments -------------------------------------------------------------------------------------------------
