@@ -17,6 +17,8 @@ MODULES = {  # of the chapters, as the book's plan has them
     "03-timeline": "timeline",
     "04-autoencoders": "autoencoder",
     "05-variational-autoencoders": "vae",
+    "10-denoising-diffusion": "diffusion",
+    "11-sampling-and-guidance": "diffusion_sampling",
     "12-attention": "attention",
     "15-language-models": "gpt",
 }
