@@ -12,6 +12,7 @@ from page_tools import ROOT
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 pytest.importorskip("sphinxcontrib.katex")
 from book_math import keep_punctuation
+from book_search import SearchWords
 
 
 def paragraph(*parts: str | nodes.Node, kind: type[nodes.TextElement] = nodes.paragraph) -> nodes.TextElement:
@@ -82,3 +83,10 @@ def test_titles_and_captions_too_and_a_second_time_changes_nothing() -> None:
 def test_what_is_no_text_is_left_alone() -> None:
     image = nodes.image(uri="a.png")
     assert joined("$x$", image, ", ", nodes.reference("", "(", refuri="#"), "$y$") == "x, (y"
+
+
+def test_the_search_index_has_words_and_no_whole_numbers() -> None:
+    words = SearchWords({})
+    assert [words.word_filter(word) for word in ("1024", "437")] == [False, False]
+    assert all(words.word_filter(word) for word in ("diffus", "2d", "frechet_distance", "ε"))
+    assert not words.word_filter("the")
