@@ -1,4 +1,4 @@
-"""The search index without whole numbers: the search field passes over them in a question, so no reader ever meets them.
+"""The search index without whole numbers: the search field passes over them, so that no reader ever meets them.
 
 Notebooks are full of numbers, and every reader who searches loads the index whole.
 """
