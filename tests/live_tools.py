@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Locator, Page
 
 from gentext.live import FIGURES, front, protocol
 from gentext.live.base import Contents, LiveFigure
@@ -140,6 +140,11 @@ def settle(page: Page) -> None:
 def fetched(page: Page) -> list[str]:
     """The addresses of all that the page has fetched."""
     return page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+
+
+def role(page: Page, name: str) -> Locator:
+    """The part of a figure with that `data-role`."""
+    return page.locator(f"[data-role={name}]")
 
 
 def picture(page: Page, role: str) -> str:

@@ -16,7 +16,7 @@ from gentext.live import denoiser, diffusion_steps, front, protocol
 from gentext.live.base import Contents
 from gentext.live.diffusion_steps import DiffusionSteps
 from gentext.nn import UNetConfig
-from live_tools import compare, newest, picture, pictures, run_in_kernel, settle, wait_for
+from live_tools import compare, newest, picture, pictures, role, run_in_kernel, settle, wait_for
 
 CLASSES = 29  # scripts of the test signs
 SMALL = {"widths": (16, 32), "num_classes": CLASSES, "condition_width": 32}
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_the_published_figure_is_the_books() -> None:
-    if diffusion_steps.ZOO_MODEL not in zoo.names():
+    if denoiser.ZOO_MODEL not in zoo.names():
         with pytest.raises(ValueError, match="gentext train diffusion-glyphs"):
             DiffusionSteps()
         return
@@ -174,10 +174,6 @@ def page(open_page):
     opened = open_page("diffusion_steps.html", viewport={"width": 390, "height": 1800})
     yield opened
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def role(page, name: str):
-    return page.locator(f"[data-role={name}]")
 
 
 def choose(page, name: str, value: str) -> None:

@@ -16,7 +16,7 @@ from gentext.live import front, next_token, protocol
 from gentext.live.base import Contents
 from gentext.live.next_token import NextTokenExplorer
 from gentext.tokenizer import BytePairTokenizer, CharTokenizer
-from live_tools import compare
+from live_tools import compare, role
 
 TOLERANCE = 1e-4
 TOKENS_A_SECOND = 20  # on a quiet machine
@@ -173,10 +173,6 @@ def page(open_page):
 def await_answers(page, calls: int) -> None:
     """Wait for so many answers of the network."""
     page.wait_for_function("n => window.answers.filter(a => a.network === 'step').length >= n", arg=calls)
-
-
-def role(page, name: str):
-    return page.locator(f"[data-role={name}]")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from gentext.live import denoiser, front, sign_generator
 from gentext.live.base import Contents
 from gentext.live.sign_generator import SignGenerator
 from gentext.nn import UNetConfig
-from live_tools import compare, picture, pictures, run_in_kernel, settle
+from live_tools import compare, picture, pictures, role, run_in_kernel, settle
 from page_tools import serious
 
 CLASSES = 29
@@ -214,7 +214,7 @@ def test_a_readers_own_model_and_what_does_not_fit(model: GaussianDiffusion) -> 
     assert free["classes"] == []
     assert free["initial"]["label"] is None
     for arguments, message in (
-        ((None, few()), "Pass the model too"),
+        ((None, few()), "Pass the model that belongs to the images"),
         ((torch.nn.Linear(2, 2),), r"needs a gentext\.diffusion\.GaussianDiffusion, not Linear"),
         ((own,), "Glyphs come in 32 and 64 pixels, the model takes 8"),
         ((own, few(side=16)), "takes images of 8 pixels, the given ones have 16"),
@@ -226,7 +226,8 @@ def test_a_readers_own_model_and_what_does_not_fit(model: GaussianDiffusion) -> 
 
 
 def test_without_the_books_weights_it_says_how_to_train_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sign_generator.zoo, "names", list)
+    SignGenerator.published.__func__.cache_clear()
+    monkeypatch.setattr(denoiser.zoo, "names", list)
     with pytest.raises(ValueError, match="gentext train diffusion-glyphs"):
         SignGenerator()
 
@@ -252,10 +253,6 @@ def page(open_page):
     opened = open_page("sign_generator.html", viewport={"width": 390, "height": 1600})
     yield opened
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-def role(page, name: str):
-    return page.locator(f"[data-role={name}]")
 
 
 def counts(page) -> Counter:

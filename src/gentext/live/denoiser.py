@@ -1,4 +1,4 @@
-"""What the figures of chapters 10 and 11 share in Python: the denoising network, its pictures, the page's noise."""
+"""What the figures of chapters 10 and 11 share in Python: whose model, the network, its pictures, the page's noise."""
 
 from __future__ import annotations
 
@@ -11,12 +11,48 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gentext import zoo
 from gentext.data import ImageSet
 from gentext.diffusion import GaussianDiffusion
 from gentext.live import signs
+from gentext.live.base import Contents, LiveFigure
 from gentext.live.network import Network
 
+ZOO_MODEL = "diffusion-glyphs"
 NAME = "denoiser"  # of the network, in every figure that has it
+
+
+class DiffusionFigure(LiveFigure):
+    """A figure with the reader's diffusion model or the book's. A subclass says in `contents` what it makes of one.
+
+    Args:
+        model: a `GaussianDiffusion` of yours; the book's own when None.
+        images: signs that belong to the model; the test glyphs when None.
+
+    Raises ValueError where model and images do not fit together.
+    """
+
+    def __init__(self, model: GaussianDiffusion | None = None, images: ImageSet | None = None) -> None:
+        if model is None:
+            if images is not None:
+                name = type(self).__name__
+                raise ValueError(f"Pass the model that belongs to the images: {name}(my_diffusion, images).")
+            super().__init__(self.published(), own=False)
+        else:
+            super().__init__(self.contents(model, images), own=True)
+
+    @classmethod
+    def published(cls) -> Contents:
+        """The book's diffusion model of signs."""
+        if ZOO_MODEL not in zoo.names():
+            raise ValueError(f"The zoo has no {ZOO_MODEL}; train it with `gentext train {ZOO_MODEL}`.")
+        model: Any = zoo.load(ZOO_MODEL)
+        return cls.contents(model, None)
+
+    @classmethod
+    def contents(cls, model: GaussianDiffusion, images: ImageSet | None) -> Contents:
+        """Network, state and poster for one model."""
+        raise NotImplementedError
 
 
 class DenoiserNetwork(nn.Module):

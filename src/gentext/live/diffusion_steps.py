@@ -6,20 +6,17 @@ The page puts the noise on and draws each step back by itself; the network says 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gentext import zoo
 from gentext.data import ImageSet
 from gentext.diffusion import GaussianDiffusion
 from gentext.live import denoiser, posters, protocol, signs
-from gentext.live.base import Computed, Contents, LiveFigure
+from gentext.live.base import Computed, Contents
 from gentext.live.network import Network
 
-ZOO_MODEL = "diffusion-glyphs"
 STEPS = (10, 25, 50, 100, 250)  # times that a walk over the whole chain can visit
 OPENING_STEPS = 50
 OPENING_TIME = 0.6  # share of T: much is hidden, and the guess still right in the main
@@ -32,33 +29,17 @@ ALT = (
 )
 
 
-class DiffusionSteps(LiveFigure):
+class DiffusionSteps(denoiser.DiffusionFigure):
     """Slide through the chain of a diffusion model, and walk back through it.
 
-    Args:
-        model: a `GaussianDiffusion` of yours; the book's own when None.
-        images: what noise can be put on; the test glyphs when None.
-
-    Raises ValueError where model and images do not fit together.
+    `images` are what noise can be put on; model and errors as in `DiffusionFigure`.
     """
 
     figure = "diffusion_steps"
 
-    def __init__(self, model: GaussianDiffusion | None = None, images: ImageSet | None = None) -> None:
-        if model is None:
-            if images is not None:
-                raise ValueError("Pass the model that belongs to the images: DiffusionSteps(my_diffusion, images).")
-            super().__init__(self.published(), own=False)
-        else:
-            super().__init__(contents(model, images), own=True)
-
     @classmethod
-    def published(cls) -> Contents:
-        """The book's diffusion model of signs."""
-        if ZOO_MODEL not in zoo.names():
-            raise ValueError(f"The zoo has no {ZOO_MODEL}; train it with `gentext train {ZOO_MODEL}`.")
-        model: Any = zoo.load(ZOO_MODEL)
-        return contents(model, None)
+    def contents(cls, model: GaussianDiffusion, images: ImageSet | None) -> Contents:
+        return contents(model, images)
 
 
 def contents(model: GaussianDiffusion, images: ImageSet | None) -> Contents:

@@ -14,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gentext import zoo
 from gentext.data import ImageSet
 from gentext.diffusion import GaussianDiffusion
 from gentext.diffusion_sampling import (
@@ -27,10 +26,9 @@ from gentext.diffusion_sampling import (
     karras_grid,
 )
 from gentext.live import denoiser, posters, protocol, signs
-from gentext.live.base import Computed, Contents, LiveFigure
+from gentext.live.base import Computed, Contents
 from gentext.live.network import Network
 
-ZOO_MODEL = "diffusion-glyphs"
 OPENING_SCRIPT = "Runic"
 COUNT = 16  # signs
 STREAMS = 1000  # a seed's streams of noise: one for each sign, one for the restoration
@@ -49,38 +47,22 @@ ALT = (
 )
 
 
-class SignGenerator(LiveFigure):
+class SignGenerator(denoiser.DiffusionFigure):
     """Ask for signs of a script and watch sixteen of them form; erase a part of a sign and have it filled in.
 
-    Args:
-        model: a diffusion model of yours, conditional or not; the book's own when None.
-        images: the signs to damage and restore, which also name the classes; the test glyphs when None.
-
-    Raises ValueError where model and images do not fit together.
+    `images` are the signs to damage and restore, which also name the classes; model and errors as in `DiffusionFigure`.
     """
 
     figure = "sign_generator"
 
-    def __init__(self, model: GaussianDiffusion | None = None, images: ImageSet | None = None) -> None:
-        if model is None:
-            if images is not None:
-                raise ValueError("Pass the model too: SignGenerator(my_diffusion, images).")
-            super().__init__(self.published(), own=False)
-        else:
-            super().__init__(contents(model, images), own=True)
+    @classmethod
+    @cache  # the opening signs take some seconds
+    def published(cls) -> Contents:
+        return super().published()
 
     @classmethod
-    def published(cls) -> Contents:
-        """The book's diffusion model of signs."""
-        if ZOO_MODEL not in zoo.names():
-            raise ValueError(f"The zoo has no {ZOO_MODEL}; train it with `gentext train {ZOO_MODEL}`.")
-        return book_contents()
-
-
-@cache  # the opening signs take some seconds
-def book_contents() -> Contents:
-    model: Any = zoo.load(ZOO_MODEL)
-    return contents(model)
+    def contents(cls, model: GaussianDiffusion, images: ImageSet | None) -> Contents:
+        return contents(model, images)
 
 
 def contents(model: GaussianDiffusion, images: ImageSet | None = None) -> Contents:
