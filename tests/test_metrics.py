@@ -100,6 +100,21 @@ def test_frechet_distance_of_diagonal_gaussians_in_closed_form():
     assert measured == pytest.approx(expected.item(), rel=1e-12)
 
 
+def test_the_limit_of_many_examples_takes_the_noise_of_few_away():
+    """Of one distribution the distance of 400 points is far from 0, its limit is not; a true distance stays."""
+    coin = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 400, 40, generator=coin, dtype=torch.float64)
+    few = metrics.frechet_distance(a, b)
+    assert few > 2
+    assert abs(metrics.frechet_limit(a, b, generator=coin)) < 0.2 * few
+    wider = 1.5 * b + 0.5
+    wanted = 40 * (0.5**2 + 0.5**2)  # (σ − σ')² and (μ − μ')² of each coordinate
+    assert metrics.frechet_limit(a, wider, generator=coin) == pytest.approx(wanted, rel=0.05)
+    assert metrics.frechet_distance(a, wider) > 1.05 * wanted
+    with pytest.raises(ValueError, match="n at least 16"):
+        metrics.frechet_limit(a[:15], b)
+
+
 def test_frechet_distance_with_fewer_points_than_coordinates():
     a = normal(10, 40)  # covariances of rank 9
     assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-5)

@@ -10,30 +10,17 @@ import torch
 
 from gentext import zoo
 from gentext.diffusion import DiffusionConfig, GaussianDiffusion, NoiseSchedule
+from gentext.metrics import sharpness
 from gentext.nn import UNetConfig
-from gentext.train import recipes, recipes_diffusion, run
-
-
-@pytest.fixture
-def few_variants(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third of the variants that the recipe asks for: they take a third of the time."""
-    whole = recipes_diffusion.glyph_variants
-    monkeypatch.setattr(recipes_diffusion, "glyph_variants", lambda count, **how: whole(count // 3, **how))
+from gentext.train import recipe_parts, recipes, recipes_diffusion, run
 
 
 @pytest.fixture
 def few_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twelve held-out signs, and steps as few."""
-    test = recipes_diffusion.held_out()
-    small = replace(
-        test,
-        images=test.images[:12],
-        labels=test.labels[:12],
-        names=test.names[:12],
-        codepoints=test.codepoints[:12],
-        descriptions=test.descriptions[:12],
-    )
+    """Sixteen held-out signs, and steps as few."""
+    small = recipes_diffusion.held_out().subset(range(16))
     monkeypatch.setattr(recipes_diffusion, "held_out", lambda: small)
+    monkeypatch.setattr(recipes_diffusion, "unseen_signs", lambda: small)
     monkeypatch.setattr(recipes_diffusion, "NUM_STEPS", 3)
     monkeypatch.setattr(recipes_diffusion, "NUM_TIMES", 3)
 
@@ -46,16 +33,47 @@ def tiny() -> GaussianDiffusion:
     )
 
 
-def test_the_recipe_is_small_and_balanced(few_variants: None) -> None:
+def test_the_recipe_is_small_and_balanced() -> None:
     recipe = recipes.get("diffusion-glyphs")
     model = recipe.build()
     assert sum(parameter.numel() for parameter in model.parameters()) * 2 < 4e6, "the page loads it as float16"
     train, validation = recipe.data()
-    assert train.tensors[0].shape[1:] == validation.tensors[0].shape[1:] == (1, 32, 32)
+    assert train.transform is not None
+    images, _ = train.transform(train.rows(torch.arange(5)), torch.Generator().manual_seed(0))
+    assert images.shape[1:] == validation.tensors[0].shape[1:] == (1, 32, 32)
     counts = train.tensors[1].bincount()
     originals = recipes_diffusion.data.load("glyphs", "train", size=32).labels.bincount()
     share = counts / originals.double().sqrt()
     assert share.max() / share.min() < 1.6, "a script's share grows with the root of its size"
+
+
+def test_training_signs_are_as_sharp_as_the_data_and_never_twice_the_same() -> None:
+    train, _ = recipe_parts.fresh_glyphs(4000)
+    assert train.transform is not None
+    rows = train.rows(torch.arange(0, len(train), 20))
+    first, again, other = (train.transform(rows, torch.Generator().manual_seed(seed))[0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert ((first - other).abs().flatten(1).max(1).values > 0).double().mean() > 0.9
+    whole = recipes_diffusion.data.load("glyphs", "train", size=32).images[rows[0]]
+    old, _ = recipe_parts.glyph_variants(4000, light=True)
+    sharp, wanted, smeared = (sharpness(images).mean() for images in (first, whole, old.tensors[0]))
+    assert sharp > 0.7 * wanted
+    assert smeared < 0.5 * wanted
+
+
+def test_shifting_moves_whole_pixels_and_loses_no_ink() -> None:
+    images = torch.rand(5, 1, 6, 7)
+    down, right = torch.tensor([0, 1, -1, 2, 0]), torch.tensor([0, 0, 2, -1, 3])
+    moved = recipe_parts.shifted(images, down, right)
+    for image, result, i, j in zip(images, moved, down.tolist(), right.tolist(), strict=True):
+        assert torch.equal(result, image.roll((i, j), (1, 2)))
+
+
+def test_unseen_signs_are_those_of_both_other_splits() -> None:
+    unseen, test = recipes_diffusion.unseen_signs(), recipes_diffusion.held_out()
+    assert len(unseen) == 874
+    assert torch.equal(unseen.images[: len(test)], test.images)
+    assert torch.equal(unseen.labels[: len(test)], test.labels)
 
 
 def test_held_out_signs_have_the_greys_of_the_bound() -> None:
@@ -73,7 +91,8 @@ def test_it_measures(few_signs: None) -> None:
     assert full["bits_per_dim"].value > 1
     for name in ("frechet", "frechet_guided"):
         assert full[name].value > 0
-        assert full[name].count == 12
+        assert full[name].count == 16
+        assert full[name.replace("frechet", "frechet_limit")].value < full[name].value
     for name in ("class_consistency", "class_consistency_guided"):
         assert 0 <= full[name].value <= 100
     assert recipes_diffusion.measure_diffusion(model, False) == full, "the same numbers every time"
@@ -89,10 +108,10 @@ def test_signs_are_drawn_in_parts_for_their_labels() -> None:
     assert torch.equal(signs, recipes_diffusion.draw_signs(model, labels, 1.5, seed=1, size=2))
 
 
-def test_it_runs_from_nothing_to_weights(few_signs: None, few_variants: None, tmp_path: Path) -> None:
+def test_it_runs_from_nothing_to_weights(few_signs: None, tmp_path: Path) -> None:
     recipe = recipes.get("diffusion-glyphs")
     train, validation = recipe.data()
-    cut = [type(part)(tuple(tensor[:16] for tensor in part.tensors)) for part in (train, validation)]
+    cut = [replace(part, tensors=tuple(tensor[:16] for tensor in part.tensors)) for part in (train, validation)]
     small = replace(
         recipe,
         build=tiny,

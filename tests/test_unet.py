@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gentext.nn import Conditioning, DiT, DiTConfig, UNet, UNetConfig, sinusoidal_embedding, sinusoidal_positions
 from gentext.nn.dit import DiTBlock
@@ -169,7 +170,9 @@ def test_noise_levels_are_told_apart_and_without_jumps():
         ({"head_dim": 0}, "widths, groups and head_dim must be positive"),
         ({"widths": (30, 64)}, "groups must divide every width and head_dim the last"),
         ({"head_dim": 48}, "head_dim the last"),
-        ({"image_size": 30}, "image_size must be a multiple of 4 for so many stages, got 30"),
+        ({"image_size": 30}, "image_size must be a multiple of 4 for so many stages and patches of 1, got 30"),
+        ({"image_size": 28, "patch": 2}, "image_size must be a multiple of 8 for so many stages and patches of 2"),
+        ({"patch": 0}, "patch must be at least 1, got 0"),
         ({"channels": 0}, "channels, num_blocks and condition_width must be at least 1"),
         ({"num_classes": -1}, "num_classes not negative"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
@@ -188,16 +191,37 @@ def test_every_place_sees_every_other():
     assert (x.grad != 0).all()
 
 
+def test_patches_save_the_widest_stage():
+    """Half the side with four times the channels: the same picture, a quarter of the places to convolve."""
+    whole, cut = small("unet", image_size=16, patch=1), small("unet", image_size=16, patch=2)
+    sides = {}
+    for name, model in (("whole", whole), ("cut", cut)):
+        model.down[0].register_forward_hook(lambda _, __, out, name=name: sides.update({name: out.shape[-1]}))
+        assert model(*example(size=16)).shape == (3, 1, 16, 16)
+    assert sides == {"whole": 16, "cut": 8}
+
+
+def test_the_condition_scales_and_shifts_each_channel():
+    block = moved(ResidualBlock(8, 8, UNetConfig(**SMALL))).double()
+    x = torch.randn(2, 8, 4, 4, generator=seeded(), dtype=torch.float64)
+    condition = torch.randn(2, 32, generator=seeded(1), dtype=torch.float64)
+    scale, shift = block.condition(F.silu(condition)).split(8, dim=1)
+    h = block.norm_2(block.conv_1(F.silu(block.norm_1(x))))
+    told = torch.stack([h[:, c] * (1 + scale[:, c, None, None]) + shift[:, c, None, None] for c in range(8)], 1)
+    torch.testing.assert_close(block(x, condition), x + block.conv_2(F.silu(told)))
+
+
 def test_parity_of_the_unet_with_diffusers():
     diffusers = pytest.importorskip("diffusers")
     config = UNetConfig(
-        image_size=16, channels=2, widths=(8, 16, 24), groups=4, head_dim=8, condition_width=32, num_classes=3
+        image_size=32, channels=2, patch=2, widths=(8, 16, 24), groups=4, head_dim=8, condition_width=32, num_classes=3
     )
     ours = moved(UNet(config)).double()
     peer = diffusers.UNet2DModel(
         sample_size=16,
-        in_channels=2,
-        out_channels=2,
+        in_channels=8,
+        out_channels=8,
+        resnet_time_scale_shift="scale_shift",
         freq_shift=0,
         flip_sin_to_cos=True,
         block_out_channels=(8, 16, 24),
@@ -205,6 +229,7 @@ def test_parity_of_the_unet_with_diffusers():
         up_block_types=("UpBlock2D",) * 3,
         layers_per_block=1,
         norm_num_groups=4,
+        attn_norm_num_groups=4,
         attention_head_dim=8,
         num_class_embeds=4,
     )
@@ -231,9 +256,9 @@ def test_parity_of_the_unet_with_diffusers():
         for theirs, own in pairs:
             copy(own, theirs)
     assert sum(p.numel() for p in peer.parameters()) == sum(p.numel() for p in ours.parameters())
-    x = torch.randn(4, 2, 16, 16, generator=seeded(), dtype=torch.float64)
+    x = torch.randn(4, 2, 32, 32, generator=seeded(), dtype=torch.float64)
     log_snr, label = torch.tensor([-7.0, -0.5, 2.0, 9.0], dtype=torch.float64), torch.tensor([0, 1, 2, 3])
-    wanted = peer(x, 10 * log_snr, class_labels=label).sample
+    wanted = F.pixel_shuffle(peer(F.pixel_unshuffle(x, 2), 10 * log_snr, class_labels=label).sample, 2)
     error = ((ours(x, log_snr, label) - wanted).abs().max() / wanted.abs().max()).item()
     assert error < 1e-6  # they compute the sines in float32
 

@@ -41,8 +41,8 @@ class Conditioning(nn.Module):
         self.input = nn.Linear(features, width)
         self.output = nn.Linear(width, width)
         if num_classes:
+            # Of unit variance, as torch draws it: rare classes are far apart before they have been seen often.
             self.label_embedding = nn.Embedding(num_classes + 1, width)
-            nn.init.normal_(self.label_embedding.weight, std=0.02)
 
     def forward(self, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
         value = self.SCALE * log_snr.to(self.input.weight.dtype)

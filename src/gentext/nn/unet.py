@@ -2,6 +2,7 @@
 
 Down: each stage halves the side and widens. Middle: every place attends to every other. Up: the same in reverse, and
 each block sees what the way down had at its resolution, so that fine strokes need not go through the narrow middle.
+A picture may be cut into small patches first: the widest and dearest stage then falls away (Hoogeboom et al. 2023).
 
 Reads from top to bottom: configuration, residual block, attention, network.
 """
@@ -24,6 +25,7 @@ class UNetConfig:
 
     Attributes:
         num_classes: 0 for an unconditional network.
+        patch: side of the squares whose pixels become the channels of one place; 1 for pixels as they are.
         widths: channels of each stage; every stage but the last is followed by a halving of the side.
         num_blocks: residual blocks of a stage on the way down; on the way up there is one more.
         groups: of the group norms (Wu & He 2018); must divide every width.
@@ -35,6 +37,7 @@ class UNetConfig:
     image_size: int = 32
     channels: int = 1
     num_classes: int = 0
+    patch: int = 1
     widths: tuple[int, ...] = (32, 64, 128)
     num_blocks: int = 1
     groups: int = 8
@@ -53,9 +56,14 @@ class UNetConfig:
                 f"groups must divide every width and head_dim the last, got {self.groups} and {self.head_dim} for "
                 f"widths {self.widths}"
             )
-        halvings = 2 ** (len(self.widths) - 1)
-        if self.image_size < 1 or self.image_size % halvings:
-            raise ValueError(f"image_size must be a multiple of {halvings} for so many stages, got {self.image_size}")
+        if self.patch < 1:
+            raise ValueError(f"patch must be at least 1, got {self.patch}")
+        unit = self.patch * 2 ** (len(self.widths) - 1)
+        if self.image_size < 1 or self.image_size % unit:
+            raise ValueError(
+                f"image_size must be a multiple of {unit} for so many stages and patches of {self.patch}, "
+                f"got {self.image_size}"
+            )
         if self.channels < 1 or self.num_classes < 0 or self.num_blocks < 1 or self.condition_width < 1:
             raise ValueError(
                 "channels, num_blocks and condition_width must be at least 1 and num_classes not negative, got "
@@ -66,13 +74,17 @@ class UNetConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + convolution(convolution(x) + what the condition says): (n, fan_in, H, W) -> (n, fan_out, H, W)."""
+    """x + two convolutions of x: (n, fan_in, H, W) -> (n, fan_out, H, W).
+
+    Between the two, the condition scales and shifts each channel (Perez et al. 2018; Nichol & Dhariwal 2021): a shift
+    alone can only add something of a class to a picture, a scale can also take away what is of the others.
+    """
 
     def __init__(self, fan_in: int, fan_out: int, config: UNetConfig) -> None:
         super().__init__()
         self.norm_1 = nn.GroupNorm(config.groups, fan_in)
         self.conv_1 = nn.Conv2d(fan_in, fan_out, kernel_size=3, padding=1)
-        self.condition = nn.Linear(config.condition_width, fan_out)
+        self.condition = nn.Linear(config.condition_width, 2 * fan_out)
         self.norm_2 = nn.GroupNorm(config.groups, fan_out)
         self.dropout = nn.Dropout(config.dropout)
         self.conv_2 = nn.Conv2d(fan_out, fan_out, kernel_size=3, padding=1)
@@ -81,8 +93,9 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv_1(F.silu(self.norm_1(x)))
-        h = h + self.condition(F.silu(condition))[:, :, None, None]  # one number a channel
-        h = self.conv_2(self.dropout(F.silu(self.norm_2(h))))
+        scale, shift = self.condition(F.silu(condition))[:, :, None, None].chunk(2, dim=1)  # (n, fan_out, 1, 1)
+        h = self.norm_2(h) * (1 + scale) + shift
+        h = self.conv_2(self.dropout(F.silu(h)))
         return self.skip(x) + h
 
 
@@ -111,7 +124,8 @@ class UNet(nn.Module):
         self.config = config
         widths, last = config.widths, len(config.widths) - 1
         self.conditioning = Conditioning(widths[0], config.condition_width, config.num_classes)
-        self.input = nn.Conv2d(config.channels, widths[0], kernel_size=3, padding=1)
+        pixels = config.channels * config.patch**2  # numbers at one place
+        self.input = nn.Conv2d(pixels, widths[0], kernel_size=3, padding=1)
 
         self.down, width = nn.ModuleList(), widths[0]
         kept = [width]  # channels of everything the way up will see again
@@ -136,12 +150,12 @@ class UNet(nn.Module):
                 self.up.append(nn.Conv2d(width, width, kernel_size=3, padding=1))
 
         self.norm = nn.GroupNorm(config.groups, width)
-        self.output = zero(nn.Conv2d(width, config.channels, kernel_size=3, padding=1))
+        self.output = zero(nn.Conv2d(width, pixels, kernel_size=3, padding=1))
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
         check_images(x, self.config.channels, self.config.image_size)
         condition = self.conditioning(log_snr, label)  # (n, condition_width)
-        x = self.input(x)
+        x = self.input(F.pixel_unshuffle(x, self.config.patch))  # (n, widths[0], S / patch, S / patch)
         kept = [x]
         for layer in self.down:
             x = layer(x, condition) if isinstance(layer, ResidualBlock) else layer(x)
@@ -152,7 +166,7 @@ class UNet(nn.Module):
                 x = layer(torch.cat([x, kept.pop()], dim=1), condition)
             else:
                 x = layer(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return self.output(F.silu(self.norm(x)))
+        return F.pixel_shuffle(self.output(F.silu(self.norm(x))), self.config.patch)
 
 
 def zero(layer: nn.Conv2d | nn.Linear) -> nn.Module:

@@ -9,11 +9,11 @@ from gentext import data, zoo
 from gentext.data.images import ImageSet
 from gentext.diffusion import DiffusionConfig, GaussianDiffusion
 from gentext.diffusion_sampling import dpm_solver_2m, karras_grid, starting_noise
-from gentext.metrics import frechet_distance, glyph_features
+from gentext.metrics import frechet_distance, frechet_limit, glyph_features
 from gentext.nn import UNetConfig
 from gentext.train.config import FitConfig
 from gentext.train.recipe import Metrics, Recipe, recipe
-from gentext.train.recipe_parts import glyph_variants, mean_measurement
+from gentext.train.recipe_parts import fresh_glyphs, mean_measurement
 from gentext.zoo import Measurement
 
 GREYS = 61  # levels of a 32-pixel sign: averages of four pixels of 4 bits
@@ -24,6 +24,14 @@ NUM_TIMES = 20  # strata of the bound
 
 def held_out() -> ImageSet:
     return data.load("glyphs", "test", size=32)
+
+
+def unseen_signs() -> ImageSet:
+    """Test and validation signs together: the network learned from neither, and a distance wants many."""
+    test, validation = held_out(), data.load("glyphs", "validation", size=32)
+    return ImageSet(
+        torch.cat([test.images, validation.images]), torch.cat([test.labels, validation.labels]), test.label_names
+    )
 
 
 def draw_signs(model: GaussianDiffusion, labels: Tensor, guidance: float, seed: int, size: int = 128) -> Tensor:
@@ -63,7 +71,7 @@ def velocity_error(model: GaussianDiffusion, images: Tensor, labels: Tensor) -> 
 def measure_diffusion(model: nn.Module, quick: bool) -> Metrics:
     """The error of v on held-out signs; then, unless `quick`, the bound, and what signs it draws.
 
-    Those are drawn in the scripts of the held-out signs, as many of each: the Fréchet distance compares like with like.
+    Those are drawn in the scripts of the unseen signs, as many of each: the Fréchet distance compares like with like.
     """
     assert isinstance(model, GaussianDiffusion)
     test, device = held_out(), next(model.parameters()).device
@@ -82,36 +90,43 @@ def measure_diffusion(model: nn.Module, quick: bool) -> Metrics:
         ]
     )
     metrics["bits_per_dim"] = mean_measurement(bits, f"bits per pixel of {GREYS} greys", "test", tolerance=0.02)
-    classifier, real = zoo.load("glyph-classifier"), glyph_features(test.images)
+    classifier, unseen = zoo.load("glyph-classifier"), unseen_signs()
+    real, labels = glyph_features(unseen.images), unseen.labels
     for name, guidance in (("", 1.0), ("_guided", GUIDANCE)):
-        signs = draw_signs(model, test.labels, guidance, seed=0)
-        distance = frechet_distance(real, glyph_features(signs))
-        metrics[f"frechet{name}"] = Measurement(
-            value=distance,
-            unit="squared units of glyph features",
-            split="test",
-            count=len(signs),
-            tolerance=0.1 * distance,
-        )
+        signs = draw_signs(model, labels, guidance, seed=0)
+        drawn = glyph_features(signs)
+        distance = frechet_distance(real, drawn)
+        limit = frechet_limit(real, drawn, generator=torch.Generator().manual_seed(0))
+        for metric, value in ((f"frechet{name}", distance), (f"frechet_limit{name}", limit)):
+            metrics[metric] = Measurement(
+                value=value,
+                unit="squared units of glyph features",
+                split="test and validation",
+                count=len(signs),
+                tolerance=0.1 * distance,
+            )
         with torch.no_grad():
-            right = 100 * (classifier(signs).argmax(1) == test.labels).double()
-        metrics[f"class_consistency{name}"] = mean_measurement(right, "%", "signs drawn in the test's scripts", 2.0)
+            right = 100 * (classifier(signs).argmax(1) == labels).double()
+        metrics[f"class_consistency{name}"] = mean_measurement(right, "%", "signs drawn in the unseen scripts", 2.0)
     return metrics
 
 
 @recipe("diffusion-glyphs")
 def diffusion_glyphs() -> Recipe:
     num_scripts = len(data.load("glyphs", "validation", size=32).label_names)
-    unet = UNetConfig(widths=(32, 64, 96), num_classes=num_scripts)
+    unet = UNetConfig(patch=2, widths=(48, 72, 96), condition_width=64, num_classes=num_scripts)
     return Recipe(
         name="diffusion-glyphs",
         summary="Diffusion of signs, told the script: a U-Net that says v on a cosine schedule of 1000 steps.",
         chapter=10,
-        build=lambda: GaussianDiffusion(DiffusionConfig(unet=unet, num_levels=GREYS)),
-        data=lambda: glyph_variants(42_000, light=True, balanced=True),
+        # Channels last: a CPU convolves twice as fast.
+        build=lambda: GaussianDiffusion(DiffusionConfig(unet=unet, num_levels=GREYS)).to(
+            memory_format=torch.channels_last
+        ),
+        data=lambda: fresh_glyphs(42_000),
         fit=FitConfig(
-            num_steps=3600, batch_size=48, learning_rate=1e-3, warmup_steps=200, clip_norm=1.0, ema_decay=0.999
+            num_steps=7500, batch_size=48, learning_rate=1e-3, warmup_steps=200, clip_norm=1.0, ema_decay=0.999
         ),
         measure=measure_diffusion,
-        data_note="glyphs, 32 pixels, 42,000 light variants of the training signs, scripts by the root of their size",
+        data_note="glyphs, 32 pixels, cut anew for every batch from 64, scripts by the root of their size",
     )
