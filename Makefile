@@ -14,6 +14,10 @@ HTML := _build/html
 PORT ?= 8000
 SERVE ?= 1
 CHAPTERS := $(wildcard book/[0-9][0-9]-*.ipynb)
+SEED ?= 0
+OUT ?= grades.csv
+ASSIGNMENTS := _build/assignments
+HANDOUTS := $(wildcard assignments/*/student/*.ipynb)
 LIVE := book/vendor/_static/live
 say = @printf '\033[1m==> %s\033[0m\n'
 
@@ -22,7 +26,7 @@ export PYTHONUNBUFFERED := 1
 export OMP_WAIT_POLICY := PASSIVE
 
 .NOTPARALLEL:
-.PHONY: help book serve test check unit notebooks pages run train colab colab-dry-run bench lock browser clean
+.PHONY: help book serve test check unit notebooks pages run train assignments grade colab colab-dry-run bench lock browser clean
 
 help:
 	@echo "make book                 build the book and serve it on localhost (SERVE=0: build only)"
@@ -30,6 +34,8 @@ help:
 	@echo "make check                lint, types and unit tests, in under three minutes"
 	@echo "make run [CHAPTERS=...]   execute chapters from a clean kernel and store their outputs"
 	@echo "make train RECIPE=...     train one model of the zoo and put it into the package"
+	@echo "make assignments          student notebooks, Gradescope zips, hidden tests (SEED=7: another variant)"
+	@echo "make grade FOLDER=... ASSIGNMENT=...   grade a folder of submissions into grades.csv"
 	@echo "make colab                run every chapter on Colab's package versions"
 	@echo "make bench                speed beside reference implementations, as ratios"
 	@echo "make serve                serve the built book"
@@ -63,7 +69,7 @@ lock: | $(BIN)/uv
 	$(say) "compiling the locks for Python 3.11 to 3.13 on all platforms"
 	@compile="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --custom-compile-command 'make lock'"; \
 	eval "$$compile --extra book pyproject.toml -o requirements.txt"; \
-	eval "$$compile --extra book --extra test --extra peers -c requirements.txt pyproject.toml -o requirements-test.txt"
+	eval "$$compile --extra book --extra test --extra peers --extra grade -c requirements.txt pyproject.toml -o requirements-test.txt"
 
 # ---- the book --------------------------------------------------------------------------------------------------
 
@@ -147,8 +153,8 @@ test: lint
 	@$(MAKE) --no-print-directory pages
 
 colab: $(VENV)/test.stamp
-	$(say) "every chapter on Colab's package versions"
-	@$(BIN)/python scripts/colab.py run $(CHAPTERS)
+	$(say) "every chapter and every student's notebook on Colab's package versions"
+	@$(BIN)/python scripts/colab.py run $(CHAPTERS) $(HANDOUTS)
 
 # ---- making ----------------------------------------------------------------------------------------------------
 
@@ -160,6 +166,15 @@ train: $(VENV)/book.stamp
 	@[ -n "$(RECIPE)" ] || { echo "Which recipe? make train RECIPE=name, with one of:"; $(BIN)/gentext train --list; exit 1; }
 	$(say) "training $(RECIPE)"
 	@$(BIN)/gentext train $(RECIPE) --publish
+
+assignments: $(VENV)/test.stamp
+	$(say) "making the assignments (variant $(SEED)): student notebooks, Gradescope zips, hidden tests"
+	@$(BIN)/python -m gentext.classroom.masters --seed $(SEED) --out $(ASSIGNMENTS) $(ASSIGNMENT)
+
+grade: $(VENV)/test.stamp
+	@[ -n "$(FOLDER)" ] && [ -n "$(ASSIGNMENT)" ] || { echo "Which folder, of which assignment? make grade FOLDER=submissions ASSIGNMENT=05"; exit 1; }
+	$(say) "grading $(FOLDER)"
+	@$(BIN)/gentext grade "$(FOLDER)" --assignment $(ASSIGNMENT) --seed $(SEED) --out "$(OUT)"
 
 bench: $(VENV)/test.stamp
 	$(say) "speed beside reference implementations, in one process"

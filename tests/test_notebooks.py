@@ -115,7 +115,7 @@ def test_size(chapter: dict) -> None:
 def test_chapter_has_its_parts_in_order(chapter: dict) -> None:
     text = "\n".join(source(cell) for cell in chapter["cells"] if cell["cell_type"] == "markdown")
     position = -1
-    for part in ("Where the field went", "Summary", "Exercises", "Self-check", "Further reading"):
+    for part in ("Where the field went", "Summary", "Exercises", "Self-check", "Assignment", "Further reading"):
         found = re.search(rf"^#+ .*{part}", text, flags=re.MULTILINE | re.IGNORECASE)
         assert found, f"no heading {part!r}"
         assert found.start() > position, f"{part!r} is out of order"
@@ -123,6 +123,16 @@ def test_chapter_has_its_parts_in_order(chapter: dict) -> None:
     assert text.count("```{exercise") >= 4
     assert text.count("```{exercise") == text.count("```{solution")
     assert text.count("<details") >= 6, "the quiz folds an explanation behind every answer"
+
+
+def test_it_opens_its_assignment_in_colab(chapter: dict) -> None:
+    text = "\n".join(source(cell) for cell in chapter["cells"] if cell["cell_type"] == "markdown")
+    name = chapter["path"].stem
+    student = f"assignments/{name}/student/{name}.ipynb"
+    assert f"https://colab.research.google.com/github/gentext-book/gentext/blob/main/{student})" in text
+    assert (ROOT / student).is_file()
+    notebook = json.loads((ROOT / student).read_text())
+    assert source(code_cells(notebook)[0]).startswith(SETUP.split("from gentext")[0].strip())
 
 
 def test_chapter_has_module_tests_and_one_live_figure(chapter: dict) -> None:

@@ -1,4 +1,4 @@
-"""The command line: `gentext train | sample | export | bench | doctor`.
+"""The command line: `gentext train | sample | export | bench | grade | doctor`.
 
 Each command imports what it needs when it is called, so that one whose packages are missing does not stop the others.
 """
@@ -157,6 +157,47 @@ def checkout() -> Path:
 
 def is_benchmark(path: Path) -> bool:
     return re.search(r"^def main\(", path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+@app.command()
+def grade(
+    folder: Annotated[Path, typer.Argument(help="Submissions, as the learning platform exported them.")],
+    assignment: Annotated[str, typer.Option(help="Name of the assignment, or its chapter's number.")],
+    out: Annotated[Path, typer.Option(help="The table to write.")] = Path("grades.csv"),
+    seed: Annotated[int, typer.Option(help="The variant that was handed out.")] = 0,
+    tests: Annotated[Path | None, typer.Option(help="A -tests.json of `make assignments`; else the masters.")] = None,
+    masters: Annotated[Path, typer.Option(help="Folder of the master notebooks.")] = Path("assignments"),
+    jobs: Annotated[int | None, typer.Option(min=1, help="Submissions at a time; one a core if not given.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="For a whole submission.")] = 300.0,
+    memory_mb: Annotated[int, typer.Option(min=256, help="For a submission's processes together.")] = 4096,
+    data_seed: Annotated[int | None, typer.Option(help="Seed of the hidden tests' data, to repeat a grading.")] = None,
+    quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
+) -> None:
+    """Grade a folder of submissions into one table. Goes on where a stopped grading left off."""
+    from gentext.classroom.assignment import read_master
+    from gentext.classroom.batch import grade_folder
+    from gentext.classroom.masters import find_master, load_tests
+    from gentext.classroom.report import summary, write_feedback, write_table
+    from gentext.classroom.sandbox import Limits
+
+    with one_sentence():
+        if tests is not None:
+            asked = load_tests(tests)
+        else:
+            asked = read_master(find_master(assignment, masters)).variant(seed)
+        if asked.name != assignment and asked.name.partition("-")[0] != assignment.zfill(2):
+            raise ValueError(f"{tests} holds the tests of {asked.name}, not of {assignment}")
+        store = out.with_name(f"{out.stem}-work")
+        limits = Limits(seconds=seconds, memory_mb=memory_mb)
+        history = masters.resolve().parent / ".git"  # of a checkout: it has the masters too
+        hide = [masters, history, *([tests.parent] if tests is not None else [])]
+        graded = grade_folder(
+            folder, asked, store, limits=limits, jobs=jobs, hide=hide, seed=data_seed, progress=not quiet
+        )
+        write_table(out, asked, graded)
+        write_feedback(out.with_name(f"{out.stem}-feedback"), asked, graded)
+        typer.echo(summary(graded))
+        typer.echo(f"{len(graded)} files in {out}; a page for each student in {out.stem}-feedback")
 
 
 @app.command()
