@@ -169,6 +169,7 @@ def grade(
     masters: Annotated[Path, typer.Option(help="Folder of the master notebooks.")] = Path("assignments"),
     jobs: Annotated[int | None, typer.Option(min=1, help="Submissions at a time; one a core if not given.")] = None,
     seconds: Annotated[float, typer.Option(min=1, help="For a whole submission.")] = 300.0,
+    cell_seconds: Annotated[float, typer.Option(min=1, help="For one cell.")] = 60.0,
     memory_mb: Annotated[int, typer.Option(min=256, help="For a submission's processes together.")] = 4096,
     data_seed: Annotated[int | None, typer.Option(help="Seed of the hidden tests' data, to repeat a grading.")] = None,
     quiet: Annotated[bool, typer.Option(help="No progress.")] = False,
@@ -188,7 +189,7 @@ def grade(
         if asked.name != assignment and asked.name.partition("-")[0] != assignment.zfill(2):
             raise ValueError(f"{tests} holds the tests of {asked.name}, not of {assignment}")
         store = out.with_name(f"{out.stem}-work")
-        limits = Limits(seconds=seconds, memory_mb=memory_mb)
+        limits = Limits(seconds=seconds, cell_seconds=cell_seconds, memory_mb=memory_mb)
         history = masters.resolve().parent / ".git"  # of a checkout: it has the masters too
         hide = [masters, history, *([tests.parent] if tests is not None else [])]
         graded = grade_folder(

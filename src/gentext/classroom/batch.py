@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from gentext.classroom.answers import SEED
@@ -172,18 +173,25 @@ def grade_folder(
             waiting.append(one)
         else:
             results.append(kept)
-    pool = ThreadPoolExecutor(max_workers=jobs or os.cpu_count() or 1)
+    pool, stopping = ThreadPoolExecutor(max_workers=jobs or os.cpu_count() or 1), Event()
+
+    def grade_and_keep(one: Submission) -> Graded:
+        graded = grade_one(one, folder, assignment, limits, hidden, by)
+        if not stopping.is_set():  # else its process was ended in the middle, and not by its own fault
+            save(store / name_of(one, tests, folder), graded)
+        return graded
+
     try:
-        work = {pool.submit(grade_one, one, folder, assignment, limits, hidden, by): one for one in waiting}
+        work = [pool.submit(grade_and_keep, one) for one in waiting]
         bar = tqdm(as_completed(work), total=len(found), initial=len(results), unit="file", disable=not progress)
         for future in bar:
             graded = future.result()
-            save(store / name_of(work[future], tests, folder), graded)
             results.append(graded)
             bar.set_postfix_str(f"{graded.student}: {graded.outcome.status}")
     except BaseException:
+        stopping.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        end_all()  # and what they leave unfinished is not kept
+        end_all()
         raise
     pool.shutdown()
     return sorted(results, key=lambda one: (one.student.lower(), one.file))
