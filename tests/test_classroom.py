@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from gentext.classroom.assignment import chosen, from_json, load_shipped, read_m
 from gentext.classroom.batch import Graded, Unreadable, find, grade_folder, load, read_cells, student
 from gentext.classroom.check import Checked, Score, run_question
 from gentext.classroom.codec import Nonsense, decode, encode, receive
-from gentext.classroom.judge import Outcome, judge
+from gentext.classroom.judge import Channel, Gone, Outcome, judge
 from gentext.classroom.masters import reorder
 from gentext.classroom.report import feedback, summary, write_table
 from gentext.classroom.sandbox import Limits
@@ -365,6 +366,54 @@ def test_what_is_borrowed_is_found_in_the_other_process() -> None:
         outcome = judge([cell], question, QUICK)
         assert marks(outcome) == [0]
         assert "you are asked to write it yourself" in outcome.scores[0].checked[0].message
+
+
+def test_a_process_that_does_not_read_cannot_keep_the_grader_waiting() -> None:
+    class Deaf:
+        inward, outward = os.pipe()
+        limits = Limits(seconds=0.5)
+
+        def excess(self) -> None:
+            return None
+
+    os.set_blocking(Deaf.outward, False)
+    with pytest.raises(Gone) as caught:
+        Channel(Deaf(), Deaf.limits).ask({"do": "call", "args": "x" * 2_000_000})
+    assert caught.value.status == "timed out"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        ("os.close(n)", "its process"),
+        ("os.write(n, message({'errors': [1]}))", "no answer is"),
+        ("os.write(n, message({'errors': [], 'names': 3, 'value': {'float': 'x'}}) * 3)", "no answer is"),
+    ],
+)
+def test_a_forged_reply_ends_the_submission_and_not_the_grading(write: str, words: str) -> None:
+    cell = f"""
+import json, os, struct
+def message(value):
+    text = json.dumps(value).encode()
+    return struct.pack(">I", len(text)) + text
+for n in range(3, 20):
+    try:
+        {write}
+    except OSError:
+        pass
+"""
+    outcome = judge([RIGHT, cell], TWICE, QUICK)
+    assert outcome.status == "crashed"
+    assert words in outcome.reason
+
+
+@pytest.mark.slow
+def test_a_home_is_small() -> None:
+    outcome = judge([RIGHT, "for i in range(30):\n    open(f'f{i}', 'wb').write(bytes(30_000_000))"], TWICE, QUICK)
+    assert marks(outcome) == [2]
+    if "writing outside its home" in outcome.guarded:
+        assert "No space left" in outcome.reason
 
 
 def test_limits_must_make_sense() -> None:

@@ -9,7 +9,7 @@ import base64
 import json
 import struct
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,13 +100,12 @@ def unpack(data: dict[str, Any], kind: str) -> Any:
     return torch.from_numpy(array).to(dtype) if kind == "tensor" else array
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def frame(message: Any) -> bytes:
     """One message: its length in four bytes, then JSON. Raises ValueError if it is too long."""
     text = json.dumps(message, allow_nan=False).encode()
     if len(text) > LARGEST:
         raise ValueError(f"an answer of {len(text) >> 20} MB: at most {LARGEST >> 20} MB can be looked at")
-    stream.write(struct.pack(">I", len(text)) + text)
-    stream.flush()
+    return struct.pack(">I", len(text)) + text
 
 
 def receive(read: Callable[[int], bytes]) -> Any:

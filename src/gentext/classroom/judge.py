@@ -17,7 +17,7 @@ from typing import Any
 from gentext.classroom.answers import refuse_borrowed
 from gentext.classroom.assignment import Assignment
 from gentext.classroom.check import Score, run_question
-from gentext.classroom.codec import Nonsense, decode, encode, receive, send
+from gentext.classroom.codec import Nonsense, decode, encode, frame, receive
 from gentext.classroom.sandbox import Limits, Sandbox
 
 
@@ -59,40 +59,50 @@ class Channel:
         self.deadline = time.monotonic() + limits.seconds
         self.callbacks: list[Callable[..., Any]] = []
 
+    def wait(self, reading: list[int], writing: list[int]) -> bool:
+        """Whether the pipe is ready, looked at for a fifth of a second. Raises Gone when time or a limit is over."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise Gone("timed out", f"it was still running after {self.sandbox.limits.seconds:g} seconds")
+        readable, writable, _ = select.select(reading, writing, [], min(left, 0.2))
+        broken = self.sandbox.excess()
+        if broken is not None:
+            raise Gone(*broken)
+        return bool(readable or writable)
+
     def read(self, count: int) -> bytes:
         pieces: list[bytes] = []
         while count:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                raise Gone("timed out", f"it was still running after {self.sandbox.limits.seconds:g} seconds")
-            ready, _, _ = select.select([self.sandbox.inward], [], [], min(left, 0.2))
-            broken = self.sandbox.excess()
-            if broken is not None:
-                raise Gone(*broken)
-            if not ready:
-                continue
-            piece = os.read(self.sandbox.inward, min(count, 1 << 20))
-            if not piece:
-                raise Gone(*self.sandbox.end())
-            pieces.append(piece)
-            count -= len(piece)
+            if self.wait([self.sandbox.inward], []):
+                piece = os.read(self.sandbox.inward, min(count, 1 << 20))
+                if not piece:
+                    raise Gone(*self.sandbox.end())
+                pieces.append(piece)
+                count -= len(piece)
         return b"".join(pieces)
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write a message; a process that does not read it cannot keep us waiting."""
+        left = memoryview(frame(message))
+        while left:
+            if self.wait([], [self.sandbox.outward]):
+                left = left[os.write(self.sandbox.outward, left) :]  # it does not block: as much as there is room for
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send, answer the callbacks that come in between, and return the reply. Raises Gone."""
         try:
-            send(self.sandbox.outward, message)
+            self.send(message)
             while True:
                 reply = receive(self.read)
                 if not isinstance(reply, dict):
                     raise Nonsense("a reply must be a dictionary")
                 if "callback" not in reply:
                     return reply
-                send(self.sandbox.outward, self.called_back(reply))
+                self.send(self.called_back(reply))
         except BrokenPipeError:
             raise Gone(*self.sandbox.end()) from None
         except Nonsense as error:
-            raise Gone("crashed", f"its process sent what no answer is: {error}") from None
+            raise Gone(*nonsense(error)) from None
 
     def called_back(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -124,14 +134,19 @@ class Channel:
             kind, text = str(reply["error"]), str(reply.get("message", ""))
             known = getattr(builtins, kind, None)
             place = f" ({reply['where']})" if reply.get("where") else ""
-            if isinstance(known, type) and issubclass(known, Exception) and known not in (UnicodeDecodeError,):
+            if isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, UnicodeError):
                 raise known(f"{text}{place}")
             raise AnswerError(f"`{name}` raised {kind}: {text}{place}")
         refuse_borrowed(name, [str(one)[:200] for one in reply.get("seen", [])])
         try:
             return decode(reply.get("value"), self.resolve)
         except Nonsense as error:
-            raise Gone("crashed", f"its process sent what no answer is: {error}") from None
+            raise Gone(*nonsense(error)) from None
+
+
+def nonsense(error: Exception) -> tuple[str, str]:
+    """Status and reason of a process that sends what no worker of ours would."""
+    return "crashed", f"its process sent what no answer is: {str(error)[:200]}"
 
 
 class Remote:
@@ -187,7 +202,7 @@ def judge(cells: list[str], assignment: Assignment, limits: Limits, hide: tuple[
 
     Args:
         assignment: with the hidden tests, of the variant that the class had.
-        hide: folders that the process must not read, where the system can hide them.
+        hide: folders and files that the process must not read, where the system can hide them.
     """
     began = time.monotonic()
     outcome = Outcome("graded", "")
@@ -202,6 +217,8 @@ def judge(cells: list[str], assignment: Assignment, limits: Limits, hide: tuple[
                 outcome.scores.append(run_question(question, env))
         except Gone as gone:
             outcome.status, outcome.reason = gone.status, gone.reason
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # a reply of another form, outside a test
+            outcome.status, outcome.reason = nonsense(error)
     outcome.seconds = time.monotonic() - began
     return outcome
 

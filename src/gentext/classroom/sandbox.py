@@ -28,6 +28,7 @@ from types import TracebackType
 CLONE = {"mount": 0x00020000, "ipc": 0x08000000, "user": 0x10000000, "process": 0x20000000, "network": 0x40000000}
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 MS_RDONLY, MS_BIND, MS_REC, MS_PRIVATE = 1, 0x1000, 0x4000, 1 << 18
+HOME_MB = 256  # that a submission may write in all
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1  # the same number on all processors
 
 
@@ -51,7 +52,7 @@ class Limits:
 
 
 def confine(plan: str) -> list[str]:
-    """Limit this process for good, and say what else the system allowed. plan: JSON, limits and folders to hide."""
+    """Limit this process for good, and say what else the system allowed. plan: JSON, limits and what to hide."""
     wanted = json.loads(plan)
     limits = Limits(**wanted["limits"])
     guards = separate(wanted["hide"]) if sys.platform == "linux" else []
@@ -87,7 +88,7 @@ def separate(hide: list[str]) -> list[str]:
     guards = ["network", "processes"]
     if not libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None):
         guards += ["writing outside its home"] if protect(libc, os.getcwd()) else []
-        hidden = [not libc.mount(b"none", os.fsencode(folder), b"tmpfs", MS_RDONLY, b"size=4k") for folder in hide]
+        hidden = [cover(libc, os.fsencode(place), os.path.isdir(place)) for place in hide]
         guards += ["tests and other submissions"] if hidden and all(hidden) else []
     become_first(libc)
     if not libc.unshare(CLONE["user"] | CLONE["mount"]):  # what was mounted before cannot be taken away from in here
@@ -96,12 +97,19 @@ def separate(hide: list[str]) -> list[str]:
     return guards
 
 
+def cover(libc: ctypes.CDLL, place: bytes, is_folder: bool) -> bool:
+    """Put an empty folder, or an empty file, over one that must not be read."""
+    if is_folder:
+        return not libc.mount(b"none", place, b"tmpfs", MS_RDONLY, b"size=4k")
+    return not libc.mount(b"/dev/null", place, None, MS_BIND, None)
+
+
 def protect(libc: ctypes.CDLL, home: str) -> bool:
     """Make every file system read-only but `home` (Linux 5.12 and later). Whoever grades as root needs it most."""
     where = os.fsencode(home)
-    if libc.mount(where, where, None, MS_BIND, None):
+    if libc.mount(b"none", where, b"tmpfs", 0, b"size=%dm" % HOME_MB):  # which cannot fill the disk
         return False
-    os.chdir(home)  # into the new mount, out of the one below it
+    os.chdir(home)  # into the new file system, out of the folder below it
 
     # /proc stays open a little longer: who we are in the second namespace is written there.
     return (
@@ -154,17 +162,18 @@ class Sandbox:
     """Starts the worker, watches it, and ends it with all its children.
 
     Attributes:
-        inward: file descriptor to read its messages from. outward: stream to write to it.
+        inward, outward: file descriptors, to read its messages from and to write to it without blocking.
     """
 
     def __init__(self, limits: Limits, hide: tuple[str, ...] = ()) -> None:
-        self.limits, self.hide = limits, [folder for folder in hide if Path(folder).is_dir()]
+        self.limits, self.hide = limits, [place for place in hide if Path(place).exists()]
         self._checked = 0.0
 
     def __enter__(self) -> Sandbox:
         self.home = tempfile.mkdtemp(prefix="gentext-grade-")
-        their_in, our_out = os.pipe()
+        their_in, self.outward = os.pipe()
         self.inward, their_out = os.pipe()
+        os.set_blocking(self.outward, False)
         plan = json.dumps({"limits": asdict(self.limits), "hide": self.hide})
         command = [sys.executable, "-P", __file__, str(their_in), str(their_out), plan]
         self.process = subprocess.Popen(
@@ -179,7 +188,6 @@ class Sandbox:
         )
         os.close(their_in)
         os.close(their_out)
-        self.outward = os.fdopen(our_out, "wb")
         RUNNING.add(self)
         return self
 
@@ -206,10 +214,7 @@ class Sandbox:
         RUNNING.discard(self)
         self.kill()
         os.close(self.inward)
-        try:
-            self.outward.close()
-        except BrokenPipeError:
-            pass
+        os.close(self.outward)
         shutil.rmtree(self.home, ignore_errors=True)
 
     def kill(self) -> None:
@@ -242,8 +247,11 @@ class Sandbox:
         return None
 
     def end(self) -> tuple[str, str]:
-        """Status and reason of a process that ended by itself."""
-        code = self.process.wait(timeout=10)
+        """Status and reason of a process that ended by itself, or closed its pipe."""
+        try:
+            code = self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "crashed", "its process closed the connection"
         code = code - 128 if code > 128 else -code if code < 0 else code
         if code == signal.SIGKILL:
             return "crashed", "its process was killed from within, or by the system for want of memory"

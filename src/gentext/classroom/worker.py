@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from gentext.classroom.answers import borrowed, differentiate
-from gentext.classroom.codec import decode, encode, receive, send
+from gentext.classroom.codec import decode, encode, frame, receive
 
 
 class Worker:
@@ -36,9 +36,13 @@ class Worker:
             raise SystemExit(0)  # the judge is gone
         return data
 
+    def send(self, message: dict[str, Any]) -> None:
+        self.outward.write(frame(message))
+        self.outward.flush()
+
     def serve(self) -> None:
         while True:
-            send(self.outward, self.reply(receive(self.read)))
+            self.send(self.reply(receive(self.read)))
 
     def reply(self, message: dict[str, Any]) -> dict[str, Any]:
         """The answer to one message, an error included: only the judge ends this process."""
@@ -109,7 +113,7 @@ class Worker:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             arguments = {"args": encode(args, self.refer), "kwargs": encode(kwargs, self.refer)}
-            send(self.outward, {"callback": number, **arguments})
+            self.send({"callback": number, **arguments})
             answer = receive(self.read)
             if "error" in answer:
                 raise getattr(builtins, answer["error"], RuntimeError)(answer["message"])
