@@ -249,6 +249,10 @@ def test_a_master_that_is_wrong_is_refused(tmp_path: Path) -> None:
         read_master(write(begin, end))
     with pytest.raises(ValueError, match=r"2\.0 points, but its tests have 1\.0"):
         read_master(write(begin, tests[0], ("code", config), tests[1], end))
+    for broken, words in (("name: a: b\npoints: 1", "is no YAML"), ("name: a", "needs a name and points")):
+        text = f'""" # BEGIN TEST CONFIG\n{broken}\n""" # END TEST CONFIG\ndef test_a(env):\n    pass'
+        with pytest.raises(ValueError, match=f"x.ipynb, cell 2: its configuration {words}"):
+            read_master(write(begin, tests[0], ("code", text), tests[1], end))
     with pytest.raises(ValueError, match="a test begins with its configuration"):
         read_master(write(begin, tests[0], ("code", "def test_a(env): pass"), tests[1], end))
 
@@ -519,8 +523,45 @@ def test_grading_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert 1 <= len(calls) <= 2
     assert load(store / "nothing.json") is None
     calls.clear()
-    grade_folder(folder, one_question("def test_other(env): pass"), store, progress=False, by=counts)
+    grade_folder(folder, one_question("def test_other(env):\n    pass"), store, progress=False, by=counts)
     assert len(calls) == 6, "other tests, other marks"
+
+
+def test_only_what_ran_into_a_limit_is_judged_again_under_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SEED, raising=False)
+    write_notebook(tmp_path / "in/quick.ipynb", "1")
+    write_notebook(tmp_path / "in/slow.ipynb", "1", "2")
+    calls, seeds = [], set()
+
+    def by(cells: list[str], assignment: Assignment, limits: Limits, hide: tuple[str, ...]) -> Outcome:
+        calls.append(len(cells))
+        seeds.add(fresh().initial_seed())
+        if len(cells) == 2 and limits.seconds < 100:
+            return Outcome("timed out", "too slow")
+        return by_length(cells, assignment, limits, hide)
+
+    def grade(seconds: float) -> list[str]:
+        calls.clear()
+        limits = Limits(seconds=seconds)
+        rows = grade_folder(tmp_path / "in", TWICE, tmp_path / "work", limits=limits, jobs=1, progress=False, by=by)
+        return [row.outcome.status for row in rows]
+
+    assert grade(50) == ["graded", "timed out"]
+    assert len(calls) == 2
+    assert grade(50) == ["graded", "timed out"]
+    assert calls == []
+    assert grade(200) == ["graded", "graded"]
+    assert calls == [2]
+    assert len(seeds) == 1, "a class has the same data, also the next day"
+    assert SEED not in os.environ, "and only the class"
+
+
+def test_a_folder_that_holds_the_program_is_refused(tmp_path: Path) -> None:
+    package = Path(sys.modules["gentext.classroom"].__file__).parent
+    with pytest.raises(ValueError, match="holds this program itself"):
+        grade_folder(package, TWICE, tmp_path / "work", progress=False, by=by_length)
 
 
 def test_the_machines_fault_is_no_ones_zero(tmp_path: Path) -> None:
@@ -543,9 +584,13 @@ def test_the_table_and_the_feedback(tmp_path: Path) -> None:
     assignment = Assignment("99-toy", "Toy", (*TWICE.questions, manual), {})
     checked = (Checked("test 0", 1.0, 1.0), Checked("test 1", 1.0, 0.0, "twice\nis not thrice"))
     rows = [
-        Graded("anna", "anna/a.ipynb", Outcome("graded", "", [Score("q1", 2.0, checked)], 3.14, ("network",)), "d1"),
-        Graded("=berta", "=berta.ipynb", Outcome("timed out", "it ran on", [], 60.0), "d2"),
-        Graded("carl", "c.ipynb", Outcome("graded", "cell 1: KeyError", [Score("q1", 2.0, checked[1:])], 1.0), "d1"),
+        Graded(
+            "anna", "anna/a.ipynb", Outcome("graded", "", [Score("q1", 2.0, checked)], 3.14, ("network",)), "d1", QUICK
+        ),
+        Graded("=berta", "=berta.ipynb", Outcome("timed out", "it ran on", [], 60.0), "d2", QUICK),
+        Graded(
+            "carl", "c.ipynb", Outcome("graded", "cell 1: KeyError", [Score("q1", 2.0, checked[1:])], 1.0), "d1", QUICK
+        ),
     ]
     write_table(tmp_path / "grades.csv", assignment, rows)
     with (tmp_path / "grades.csv").open(encoding="utf-8-sig", newline="") as file:

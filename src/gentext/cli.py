@@ -191,7 +191,7 @@ def grade(
         store = out.with_name(f"{out.stem}-work")
         limits = Limits(seconds=seconds, cell_seconds=cell_seconds, memory_mb=memory_mb)
         history = masters.resolve().parent / ".git"  # of a checkout: it has the masters too
-        hide = [masters, history, *([tests.parent] if tests is not None else [])]
+        hide = [masters, history, *([tests] if tests is not None else [])]
         graded = grade_folder(
             folder, asked, store, limits=limits, jobs=jobs, hide=hide, seed=data_seed, progress=not quiet
         )

@@ -22,11 +22,25 @@ OPEN = ("gentext.data", "gentext.plots", "gentext.zoo", "gentext.metrics", "gent
 def fresh(stream: int = 0) -> torch.Generator:
     """A generator that nobody can have foreseen: numbers copied from an earlier run are wrong.
 
-    Grading a class sets `GENTEXT_GRADING_SEED`, so that all of it gets the same data. stream: for a second generator.
+    A class is graded within `class_seed`, so that all of it gets the same data. stream: for a second generator.
     """
     given = os.environ.get(SEED)
     seed = int(given) if given else int.from_bytes(os.urandom(4), "little")
     return torch.Generator().manual_seed((seed * 1009 + stream) % 2**63)
+
+
+@contextmanager
+def class_seed(seed: int) -> Iterator[None]:
+    """Within, `fresh` gives everybody the same data."""
+    before = os.environ.get(SEED)
+    os.environ[SEED] = str(seed)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[SEED]
+        else:
+            os.environ[SEED] = before
 
 
 def answer(env: Mapping[str, Any], name: str, *, allow: tuple[str, ...] = (), banned: tuple[str, ...] = ()) -> Any:

@@ -119,8 +119,6 @@ def settings(notebook: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_master(path: Path) -> Assignment:
     """The assignment of a master notebook. Raises ValueError with the place if it is not one."""
-    import yaml  # only teachers read masters; Otter brings it
-
     notebook = json.loads(path.read_text(encoding="utf-8"))
     questions: list[Question] = []
     tests: list[Test] = []
@@ -133,7 +131,7 @@ def read_master(path: Path) -> Assignment:
         if cell["cell_type"] == "raw":
             mark, _, rest = text.partition("\n")
             if mark == "# BEGIN QUESTION":
-                header, tests = yaml.safe_load(rest), []
+                header, tests = parse(rest, path, number), []
             elif mark in ("# BEGIN TESTS", "# END TESTS"):
                 in_tests = mark == "# BEGIN TESTS"
             elif mark == "# END QUESTION":
@@ -142,7 +140,7 @@ def read_master(path: Path) -> Assignment:
                 questions.append(make_question(path, header, tests))
                 header = None
         elif in_tests and cell["cell_type"] == "code":
-            tests.append(make_test(path, number, text, yaml.safe_load))
+            tests.append(make_test(path, number, text))
     if not questions:
         raise ValueError(f"{path.name} has no questions: it is no master notebook")
     return Assignment(path.stem, title, tuple(questions), settings(notebook).get("choices", {}))
@@ -158,11 +156,24 @@ def make_question(path: Path, header: Mapping[str, Any], tests: list[Test]) -> Q
     return question
 
 
-def make_test(path: Path, number: int, text: str, parse: Any) -> Test:
+def parse(text: str, path: Path, number: int) -> dict[str, Any]:
+    """The YAML of a question or a test. Raises ValueError with the place."""
+    import yaml  # only teachers read masters; Otter brings it
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name}, cell {number}: its configuration is no YAML: {error}") from None
+    if not isinstance(found, dict) or not {"name", "points"} <= set(found):
+        raise ValueError(f"{path.name}, cell {number}: its configuration needs a name and points")
+    return found
+
+
+def make_test(path: Path, number: int, text: str) -> Test:
     config = TEST_CONFIG.match(text)
     if config is None:
         raise ValueError(f"{path.name}, cell {number}: a test begins with its configuration (name, points, hidden)")
-    header = parse(config[1])
+    header = parse(config[1], path, number)
     return Test(header["name"], text[config.end() :], float(header["points"]), bool(header.get("hidden", False)))
 
 

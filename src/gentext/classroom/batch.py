@@ -1,7 +1,8 @@
 """Grading a folder: find the submissions, judge them side by side, lose nothing, and write one table.
 
 What is done is kept beside the table, one file a submission, named after what was graded: a grading that is stopped
-goes on where it was, and a submission that has changed, or other tests, are judged again.
+goes on where it was, and a submission that has changed, or other tests, are judged again. So is one that ran into a
+limit, if the limits have changed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -17,7 +19,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from gentext.classroom.answers import SEED
+from gentext.classroom.answers import class_seed
 from gentext.classroom.assignment import Assignment, source_of, to_json
 from gentext.classroom.check import Checked, Score
 from gentext.classroom.judge import Outcome, judge
@@ -40,16 +42,23 @@ class Submission:
 
 @dataclass(frozen=True)
 class Graded:
-    """One row of the table."""
+    """One row of the table. limits: under which it was judged."""
 
     student: str
     file: str
     outcome: Outcome
     digest: str
+    limits: Limits
 
     @property
     def complete(self) -> bool:
         return self.outcome.status == "graded"
+
+    def stands(self, limits: Limits) -> bool:
+        """Whether judging it again under these limits could give nothing else."""
+        if self.outcome.status in ("graded", "not readable"):
+            return True
+        return self.outcome.status != "not graded" and self.limits == limits
 
 
 class Unreadable(ValueError):
@@ -130,7 +139,7 @@ def grade_one(
         outcome = Outcome("not readable", str(error))
     except OSError as error:  # the machine's fault, not the student's
         outcome = Outcome("not graded", f"grading it failed: {error}; run the command again")
-    return Graded(submission.student, str(submission.path.relative_to(folder)), outcome, submission.digest)
+    return Graded(submission.student, str(submission.path.relative_to(folder)), outcome, submission.digest, limits)
 
 
 def grade_folder(
@@ -155,21 +164,29 @@ def grade_folder(
         seed: of the tests' fresh data; the store's first run draws one.
 
     Raises:
-        ValueError: there is nothing to grade.
+        ValueError: there is nothing to grade, or `folder` cannot be hidden.
         KeyboardInterrupt: Ctrl-C; what was finished is in the store.
     """
     from tqdm.auto import tqdm
 
     found, limits = find(folder), limits or Limits()
-    store.mkdir(parents=True, exist_ok=True)
-    tests = hashlib.sha256(f"{to_json(assignment)}{asdict(limits)}".encode()).hexdigest()
-    os.environ[SEED] = str(agree_on_seed(store, seed))
     hidden = tuple(str(path.resolve()) for path in (folder, store, *hide))
+    for needed in (sys.prefix, sys.base_prefix, str(Path(__file__).resolve())):
+        if Path(needed).is_relative_to(folder.resolve()):
+            raise ValueError(f"{folder} holds this program itself: put the submissions into a folder of their own")
+    store.mkdir(parents=True, exist_ok=True)
+    seed = agree_on_seed(store, seed)
+    tests = hashlib.sha256(f"{seed} {to_json(assignment)}".encode()).hexdigest()
+
+    def place(one: Submission) -> Path:
+        parts = (one.digest, tests, str(one.path.relative_to(folder)))
+        return store / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}.json"
+
     results: list[Graded] = []
     waiting: list[Submission] = []
     for one in found:
-        kept = load(store / name_of(one, tests, folder))
-        if kept is None or kept.outcome.status == "not graded":
+        kept = load(place(one))
+        if kept is None or not kept.stands(limits):
             waiting.append(one)
         else:
             results.append(kept)
@@ -178,22 +195,23 @@ def grade_folder(
     def grade_and_keep(one: Submission) -> Graded:
         graded = grade_one(one, folder, assignment, limits, hidden, by)
         if not stopping.is_set():  # else its process was ended in the middle, and not by its own fault
-            save(store / name_of(one, tests, folder), graded)
+            save(place(one), graded)
         return graded
 
-    try:
-        work = [pool.submit(grade_and_keep, one) for one in waiting]
-        bar = tqdm(as_completed(work), total=len(found), initial=len(results), unit="file", disable=not progress)
-        for future in bar:
-            graded = future.result()
-            results.append(graded)
-            bar.set_postfix_str(f"{graded.student}: {graded.outcome.status}")
-    except BaseException:
-        stopping.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        end_all()
-        raise
-    pool.shutdown()
+    with class_seed(seed):
+        try:
+            work = [pool.submit(grade_and_keep, one) for one in waiting]
+            bar = tqdm(as_completed(work), total=len(found), initial=len(results), unit="file", disable=not progress)
+            for future in bar:
+                graded = future.result()
+                results.append(graded)
+                bar.set_postfix_str(f"{graded.student}: {graded.outcome.status}")
+        except BaseException:
+            stopping.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            end_all()
+            raise
+        pool.shutdown()
     return sorted(results, key=lambda one: (one.student.lower(), one.file))
 
 
@@ -209,11 +227,6 @@ def agree_on_seed(store: Path, seed: int | None) -> int:
 # ---- what is kept ----------------------------------------------------------------------------------------------------
 
 
-def name_of(one: Submission, tests: str, folder: Path) -> str:
-    parts = (one.digest, tests, str(one.path.relative_to(folder)), os.environ[SEED])
-    return f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}.json"
-
-
 def save(path: Path, graded: Graded) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(asdict(graded), ensure_ascii=False), encoding="utf-8")
@@ -226,7 +239,8 @@ def load(path: Path) -> Graded | None:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         outcome = found.pop("outcome")
         scores = [read_score(score) for score in outcome.pop("scores")]
-        return Graded(outcome=Outcome(**{**outcome, "guarded": tuple(outcome["guarded"])}, scores=scores), **found)
+        guarded, limits = tuple(outcome.pop("guarded")), Limits(**found.pop("limits"))
+        return Graded(outcome=Outcome(**outcome, scores=scores, guarded=guarded), limits=limits, **found)
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -18,7 +18,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gentext.classroom.assignment import SHIPPED, Assignment, chosen, read_master, settings, source_of, to_json, vary
+from gentext.classroom.assignment import (
+    SHIPPED,
+    Assignment,
+    chosen,
+    from_json,
+    read_master,
+    settings,
+    source_of,
+    to_json,
+    vary,
+)
 
 MASTERS = Path("assignments")
 OUT = Path("_build/assignments")
@@ -167,8 +177,6 @@ def ship(master: Path, into: Path = SHIPPED) -> Path:
 
 def load_tests(path: Path) -> Assignment:
     """The tests that `build` wrote."""
-    from gentext.classroom.assignment import from_json
-
     return from_json(path.read_text(encoding="utf-8"))
 
 
