@@ -401,7 +401,7 @@ import json, os, struct
 def message(value):
     text = json.dumps(value).encode()
     return struct.pack(">I", len(text)) + text
-for n in range(3, 20):
+for n in range(3, 4096):
     try:
         {write}
     except OSError:
