@@ -1,4 +1,4 @@
-"""The recipe of diffusion of signs: what it builds, what it trains on, and that its measurements measure."""
+"""The recipes of diffusion of signs: what they build, what they train on, and that their measurements measure."""
 
 from __future__ import annotations
 
@@ -122,3 +122,64 @@ def test_it_runs_from_nothing_to_weights(few_signs: None, tmp_path: Path) -> Non
     card = zoo.card(path)
     assert card.kind == "diffusion"
     assert recipes_diffusion.measure_diffusion(zoo.load(path), True)["velocity_error"] == card.metrics["velocity_error"]
+
+
+# ---- damaged signs ---------------------------------------------------------------------------------------------------
+
+
+def test_every_sign_has_one_kind_of_damage_of_its_own_strength() -> None:
+    images = recipes_diffusion.held_out().images[:40]
+    spoilt = recipes_diffusion.worn(images, torch.Generator().manual_seed(0))
+    assert spoilt.shape == images.shape
+    assert torch.equal(spoilt, recipes_diffusion.worn(images, torch.Generator().manual_seed(0)))
+    assert not torch.equal(spoilt, recipes_diffusion.worn(images, torch.Generator().manual_seed(1)))
+    changed = (spoilt - images).abs().flatten(1)
+    assert bool((changed.max(1).values > 0.05).all())
+    ground = spoilt[:, 0, :2].flatten(1).mean(1)  # the data leave the first two rows empty
+    erosion, cracks, missing, noise = ground.tensor_split(4)
+    assert bool((erosion < 0.01).all())
+    assert cracks.max() > 0
+    assert bool((missing < 0.01).all()), "a lost piece adds no ink"
+    assert bool((spoilt[20:30] <= images[20:30]).all())
+    assert bool((noise > 0.01).all())
+
+
+def test_damage_is_fresh_in_training_and_the_same_in_validation() -> None:
+    (train, validation), (_, again) = (recipes_diffusion.damaged_glyphs(4000) for _ in range(2))
+    assert train.transform is not None
+    rows = train.rows(torch.arange(0, len(train), 100))
+    (first, labels), (other, _) = (train.transform(rows, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert torch.equal(labels, rows[1])
+    assert bool(((first - other).abs().flatten(1).max(1).values > 0).all())
+    assert validation.transform is None
+    assert torch.equal(validation.tensors[0], again.tensors[0])
+    kinds = [part.unique() for part in validation.tensors[1].tensor_split(4)]
+    assert all(len(part) > 10 for part in kinds), "no kind of damage belongs to a script"
+
+
+def test_the_damaged_signs_are_the_unseen_ones() -> None:
+    images, labels = recipes_diffusion.damaged_unseen()
+    unseen = recipes_diffusion.unseen_signs()
+    whole, theirs = recipes_diffusion.shuffled(unseen.images, unseen.labels)
+    assert torch.equal(labels, theirs)
+    assert torch.equal(labels.bincount(), unseen.labels.bincount())
+    lost = slice(len(images) // 2 + 1, 3 * len(images) // 4 - 1)  # of those a piece has broken off
+    assert bool((images[lost] <= whole[lost]).all())
+
+
+def test_the_network_of_damaged_signs_begins_where_the_other_ended() -> None:
+    model, whole = recipes.get("diffusion-damaged-glyphs").build(), zoo.load("diffusion-glyphs")
+    assert model.training
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_what_is_drawn_is_measured_against_damaged_and_whole_signs(few_signs: None) -> None:
+    model = tiny().eval()
+    full, quick = (recipes_diffusion.measure_damaged(model, quick) for quick in (False, True))
+    assert set(quick) == {"velocity_error"}
+    assert quick["velocity_error"] == full["velocity_error"]
+    assert 0.5 < full["velocity_error"].value < 1.5
+    assert full["frechet"].count == full["frechet_whole"].count == 16
+    assert full["frechet"].value != full["frechet_whole"].value
+    assert recipes_diffusion.measure_damaged(model, False) == full, "the same numbers every time"

@@ -1,4 +1,4 @@
-"""Chapters 10 and 11's recipe: diffusion of signs, told the script."""
+"""Chapters 10 and 11's recipes: diffusion of signs, told the script; and the same network taught damaged signs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from gentext.nn import UNetConfig
 from gentext.train.config import FitConfig
 from gentext.train.recipe import Metrics, Recipe, recipe
 from gentext.train.recipe_parts import fresh_glyphs, mean_measurement
+from gentext.train.tensors import TensorData
 from gentext.zoo import Measurement
 
 GREYS = 61  # levels of a 32-pixel sign: averages of four pixels of 4 bits
 GUIDANCE = 1.5
 NUM_STEPS = 20  # of the sampler
 NUM_TIMES = 20  # strata of the bound
+STRENGTH = (0.2, 0.7)  # of damage, drawn evenly
 
 
 def held_out() -> ImageSet:
@@ -90,25 +92,97 @@ def measure_diffusion(model: nn.Module, quick: bool) -> Metrics:
         ]
     )
     metrics["bits_per_dim"] = mean_measurement(bits, f"bits per pixel of {GREYS} greys", "test", tolerance=0.02)
-    classifier, unseen = zoo.load("glyph-classifier"), unseen_signs()
-    real, labels = glyph_features(unseen.images), unseen.labels
+    unseen = unseen_signs()
+    real = glyph_features(unseen.images)
     for name, guidance in (("", 1.0), ("_guided", GUIDANCE)):
-        signs = draw_signs(model, labels, guidance, seed=0)
-        drawn = glyph_features(signs)
-        distance = frechet_distance(real, drawn)
-        limit = frechet_limit(real, drawn, generator=torch.Generator().manual_seed(0))
-        for metric, value in ((f"frechet{name}", distance), (f"frechet_limit{name}", limit)):
-            metrics[metric] = Measurement(
-                value=value,
-                unit="squared units of glyph features",
-                split="test and validation",
-                count=len(signs),
-                tolerance=0.1 * distance,
-            )
-        with torch.no_grad():
-            right = 100 * (classifier(signs).argmax(1) == labels).double()
-        metrics[f"class_consistency{name}"] = mean_measurement(right, "%", "signs drawn in the unseen scripts", 2.0)
+        signs = draw_signs(model, unseen.labels, guidance, seed=0)
+        metrics |= distances(name, real, glyph_features(signs))
+        metrics[f"class_consistency{name}"] = consistency(signs, unseen.labels)
     return metrics
+
+
+def distances(name: str, real: Tensor, drawn: Tensor) -> Metrics:
+    """Fréchet distance and its limit between glyph features (n, F) of unseen and of drawn signs, called `name`."""
+    distance = frechet_distance(real, drawn)
+    limit = frechet_limit(real, drawn, generator=torch.Generator().manual_seed(0))
+    return {
+        f"{metric}{name}": Measurement(
+            value=value,
+            unit="squared units of glyph features",
+            split="test and validation",
+            count=len(drawn),
+            tolerance=0.1 * distance,
+        )
+        for metric, value in (("frechet", distance), ("frechet_limit", limit))
+    }
+
+
+def consistency(signs: Tensor, labels: Tensor) -> Measurement:
+    """Share of drawn signs (n, 1, 32, 32) that the zoo's classifier takes for the scripts they were drawn in, (n,)."""
+    classifier = zoo.load("glyph-classifier")
+    with torch.no_grad():
+        right = 100 * (classifier(signs).argmax(1) == labels).double()
+    return mean_measurement(right, "%", "signs drawn in the unseen scripts", 2.0)
+
+
+# ---- damaged signs ---------------------------------------------------------------------------------------------------
+
+
+def worn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture (n, 1, S, S) with one kind of damage: a quarter of the batch has each, at a strength of its own."""
+    parts = images.tensor_split(len(data.DAMAGE_KINDS))
+    low, high = STRENGTH
+    strength = low + (high - low) * torch.rand(len(images), generator=generator, device=generator.device)
+    strengths = strength.to(images.device).tensor_split(len(parts))
+    kinds = zip(parts, data.DAMAGE_KINDS, strengths, strict=True)
+    return torch.cat([data.damage(part, kind, strength, generator) for part, kind, strength in kinds])
+
+
+def damaged_glyphs(count: int) -> tuple[TensorData, TensorData]:
+    """`fresh_glyphs` with fresh damage on every sign of every batch; the validation signs are damaged once."""
+    train, validation = fresh_glyphs(count)
+    cut = train.transform
+    assert cut is not None
+
+    def spoil(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        images, label = cut(batch, generator)
+        return worn(images, generator), label
+
+    images, labels = shuffled(*validation.tensors)
+    return TensorData(train.tensors, spoil), TensorData((worn(images, torch.Generator().manual_seed(0)), labels))
+
+
+def shuffled(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """In an order that is always the same. The data are sorted by script, and damage goes by the place in the batch."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images[order], labels[order]
+
+
+def damaged_unseen() -> tuple[Tensor, Tensor]:
+    """The unseen signs, each with damage that is always the same: pictures (n, 1, 32, 32) and labels (n,)."""
+    unseen = unseen_signs()
+    images, labels = shuffled(unseen.images, unseen.labels)
+    return worn(images, torch.Generator().manual_seed(0)), labels
+
+
+def measure_damaged(model: nn.Module, quick: bool) -> Metrics:
+    """The error of v on damaged signs; then, unless `quick`, how far what it draws is from damaged and whole signs."""
+    assert isinstance(model, GaussianDiffusion)
+    images, labels = damaged_unseen()
+    every = slice(None, None, 8)
+    errors = velocity_error(model, images[every], labels[every])
+    metrics = {"velocity_error": mean_measurement(errors, "per pixel", "every eighth unseen sign, damaged", 0.002)}
+    if quick:
+        return metrics
+    signs = draw_signs(model, labels, 1.0, seed=0)
+    drawn = glyph_features(signs)
+    metrics |= distances("", glyph_features(images), drawn)
+    metrics |= distances("_whole", glyph_features(unseen_signs().images), drawn)
+    metrics["class_consistency"] = consistency(signs, labels)
+    return metrics
+
+
+# ---- the recipes -----------------------------------------------------------------------------------------------------
 
 
 @recipe("diffusion-glyphs")
@@ -129,4 +203,20 @@ def diffusion_glyphs() -> Recipe:
         ),
         measure=measure_diffusion,
         data_note="glyphs, 32 pixels, cut anew for every batch from 64, scripts by the root of their size",
+    )
+
+
+@recipe("diffusion-damaged-glyphs")
+def diffusion_damaged_glyphs() -> Recipe:
+    return Recipe(
+        name="diffusion-damaged-glyphs",
+        summary="The zoo's diffusion of signs, taught on with damaged ones: it draws worn, cracked and broken signs.",
+        chapter=10,
+        build=lambda: zoo.load("diffusion-glyphs").train().to(memory_format=torch.channels_last),
+        data=lambda: damaged_glyphs(42_000),
+        fit=FitConfig(
+            num_steps=1500, batch_size=48, learning_rate=3e-4, warmup_steps=50, clip_norm=1.0, ema_decay=0.99
+        ),
+        measure=measure_damaged,
+        data_note="glyphs, 32 pixels, cut anew for every batch from 64, each with damage of strength 0.2 to 0.7",
     )
