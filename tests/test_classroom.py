@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -410,6 +411,24 @@ for n in range(3, 4096):
     outcome = judge([RIGHT, cell], TWICE, QUICK)
     assert outcome.status == "crashed"
     assert words in outcome.reason
+
+
+@pytest.mark.slow
+def test_a_grader_with_many_open_files_grades_all_the_same() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 1400:
+        pytest.skip("no process may have so many open files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1400, hard))
+    kept = []
+    try:
+        kept = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        outcome = judge([RIGHT], TWICE, QUICK)
+    finally:
+        for number in kept:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert outcome.status == "graded"
+    assert marks(outcome) == [2]
 
 
 @pytest.mark.slow

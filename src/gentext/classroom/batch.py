@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
@@ -191,6 +191,7 @@ def grade_folder(
         else:
             results.append(kept)
     pool, stopping = ThreadPoolExecutor(max_workers=jobs or os.cpu_count() or 1), Event()
+    work: list[Future[Graded]] = []
 
     def grade_and_keep(one: Submission) -> Graded:
         graded = grade_one(one, folder, assignment, limits, hidden, by)
@@ -200,7 +201,7 @@ def grade_folder(
 
     with class_seed(seed):
         try:
-            work = [pool.submit(grade_and_keep, one) for one in waiting]
+            work.extend(pool.submit(grade_and_keep, one) for one in waiting)
             bar = tqdm(as_completed(work), total=len(found), initial=len(results), unit="file", disable=not progress)
             for future in bar:
                 graded = future.result()
@@ -209,7 +210,9 @@ def grade_folder(
         except BaseException:
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            end_all()
+            while not all(future.done() for future in work):  # one may be starting its process just now
+                end_all()
+                wait(work, timeout=0.1)
             raise
         pool.shutdown()
     return sorted(results, key=lambda one: (one.student.lower(), one.file))
