@@ -6,10 +6,11 @@ writes `measured_sampling.csv` beside this file, and the chapter plots it. Three
 each on every third sign of the test set or on as many signs drawn in the scripts of those:
 
     samplers     quality against network calls
-    guidance     quality, agreement with a classifier and diversity against the weight of guidance
+    guidance     quality, agreement with a classifier and diversity against the weight of guidance, and with a guide:
+                 another classifier, `noisy-glyph-classifier`, that reads noisy signs
     restoration  signs with a piece lost or cracked, filled in, judged by the classifier, beside chapter 4's autoencoder
 
-The file's first line has the digest of the weights: a test refuses numbers that belong to other weights.
+The file's first line has the digest of both networks' weights: a test refuses numbers that belong to others.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from torch import Tensor
 from gentext import data, zoo
 from gentext.data.images import ImageSet
 from gentext.diffusion import GaussianDiffusion
-from gentext.diffusion_sampling import SAMPLERS, inpaint, karras_grid, starting_noise
+from gentext.diffusion_classifier import NoisyClassifier
+from gentext.diffusion_sampling import SAMPLERS, Denoiser, classifier_guidance, inpaint, karras_grid, starting_noise
 from gentext.metrics import frechet_distance, glyph_features, precision_recall, psnr
 
 MEASURED = Path(__file__).parent / "measured_sampling.csv"
-MODEL = "diffusion-glyphs"
+MODEL, GUIDE = "diffusion-glyphs", "noisy-glyph-classifier"
 EXPERIMENTS = ("samplers", "guidance", "restoration")
 STEPS = {"ancestral": (10, 20, 50, 200), "ddim": (10, 20, 50), "heun": (5, 10), "dpm-solver++2m": (5, 10, 20)}
 GUIDANCE = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -94,10 +96,13 @@ def draw(
     guidance: float = 1.0,
     within: tuple[float, float] = EVERYWHERE,
     seed: int = 0,
+    guide: NoisyClassifier | None = None,
+    strength: float = 0.0,
 ) -> Tensor:
     """One sign for each label (n,): (n, 1, S, S) in [0, 1] on the CPU. The same seed starts from the same noise.
 
-    Guidance works `within` two noise levels; beyond them the model is as it was trained.
+    Guidance works `within` two noise levels; beyond them the model is as it was trained. A `guide` bends every guess
+    by `strength` times its slope, whatever the model has been told.
     """
     device, shape = next(model.parameters()).device, model.config.shape
     generator = torch.Generator().manual_seed(seed)
@@ -109,8 +114,20 @@ def draw(
     def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
         return model.denoise(x, sigma, told, guidance if within[0] <= float(sigma[0]) <= within[1] else 1.0)
 
+    if guide is not None:
+        denoiser = bent(denoiser, guide, labels.to(device), strength)
     fresh = torch.Generator(device).manual_seed(seed + 1)
     return model.pixels(SAMPLERS[sampler](denoiser, start.to(device), sigmas, generator=fresh)).cpu()
+
+
+def bent(denoiser: Denoiser, guide: NoisyClassifier, label: Tensor, strength: float) -> Denoiser:
+    """A denoiser bent towards labels (n,) by the guide's slope, and cut off at black and white, -1 and 1."""
+
+    def log_prob(x: Tensor, sigma: Tensor) -> Tensor:
+        return guide.log_prob(x, sigma, label)
+
+    towards = classifier_guidance(denoiser, log_prob, strength)
+    return lambda x, sigma: towards(x, sigma).clamp(-1, 1)
 
 
 def damaged_and_known(images: Tensor, kind: str, strength: float, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -39,12 +39,13 @@ def copies_by_root(labels: Tensor, count: int) -> Tensor:
     return (count * share / share.sum()).round().long().clamp(min=1)
 
 
-def fresh_glyphs(count: int) -> tuple[TensorData, TensorData]:
+def fresh_glyphs(count: int, *, light: bool = True) -> tuple[TensorData, TensorData]:
     """Training signs that are cut anew for every batch, from their 64-pixel pictures, and stay as sharp as the data.
 
     An epoch is about `count` long; scripts by the root of their size. Each sign is moved by whole pixels of 64, every
     second one is turned and leant a little first. Averaged down to 32 pixels after that, a stroke keeps its edge;
-    turned at 32 pixels it is smeared over two, and a model of such signs draws smeared ones.
+    turned at 32 pixels it is smeared over two, and a model of such signs draws smeared ones. A classifier has nothing
+    to draw, and may see all of them turned farther, with thinner and thicker strokes: `light=False`.
     """
     train, validation = data.load("glyphs", "train", size=64), data.load("glyphs", "validation", size=32)
     chosen = torch.arange(len(train)).repeat_interleave(copies_by_root(train.labels, count))
@@ -52,9 +53,12 @@ def fresh_glyphs(count: int) -> tuple[TensorData, TensorData]:
     def cut(batch: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
         place, label = batch
         images = train.images[place.cpu()].to(place.device)  # (n, 1, 64, 64)
-        turned = data.augment(images, generator, **{**LIGHT, "shift": 0.0, "stroke": 0.0})
-        every_second = torch.rand(len(place), generator=generator, device=place.device) < 0.5
-        images = torch.where(every_second[:, None, None, None], turned, images)
+        if light:
+            turned = data.augment(images, generator, **{**LIGHT, "shift": 0.0, "stroke": 0.0})
+            every_second = torch.rand(len(place), generator=generator, device=place.device) < 0.5
+            images = torch.where(every_second[:, None, None, None], turned, images)
+        else:
+            images = data.augment(images, generator, shift=0.0)
         down, right = torch.randint(-MOVE, MOVE + 1, (2, len(place)), generator=generator, device=place.device)
         return F.avg_pool2d(shifted(images, down, right), 2), label
 

@@ -1,4 +1,4 @@
-"""Chapters 10 and 11's recipes: diffusion of signs, told the script; and the same network taught damaged signs."""
+"""Chapters 10 and 11's recipes: diffusion of signs, told the script; the same taught damaged signs; a guide."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch import Tensor, nn
 from gentext import data, zoo
 from gentext.data.images import ImageSet
 from gentext.diffusion import DiffusionConfig, GaussianDiffusion
+from gentext.diffusion_classifier import NoisyClassifier, NoisyClassifierConfig
 from gentext.diffusion_sampling import dpm_solver_2m, karras_grid, starting_noise
 from gentext.metrics import frechet_distance, frechet_limit, glyph_features
 from gentext.nn import UNetConfig
 from gentext.train.config import FitConfig
 from gentext.train.recipe import Metrics, Recipe, recipe
-from gentext.train.recipe_parts import fresh_glyphs, mean_measurement
+from gentext.train.recipe_parts import fresh_glyphs, in_chunks, mean_measurement
 from gentext.train.tensors import TensorData
 from gentext.zoo import Measurement
 
@@ -21,6 +22,7 @@ GREYS = 61  # levels of a 32-pixel sign: averages of four pixels of 4 bits
 GUIDANCE = 1.5
 NUM_STEPS = 20  # of the sampler
 NUM_TIMES = 20  # strata of the bound
+NOISE_LEVELS = (0.05, 0.5, 1.0, 2.0, 4.0)  # σ
 STRENGTH = (0.2, 0.7)  # of damage, drawn evenly
 
 
@@ -182,6 +184,28 @@ def measure_damaged(model: nn.Module, quick: bool) -> Metrics:
     return metrics
 
 
+# ---- a classifier of noisy signs -------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def measure_noisy_classifier(model: nn.Module, quick: bool) -> Metrics:
+    """How many scripts of test signs it names at some levels of noise, and how surely: the same noise every time."""
+    assert isinstance(model, NoisyClassifier)
+    test, device = held_out(), next(model.parameters()).device
+    generator, x0, metrics = torch.Generator().manual_seed(0), 2 * test.images - 1, {}
+    for sigma in NOISE_LEVELS:
+        x = x0 + sigma * torch.randn(x0.shape, generator=generator)
+        levels = torch.full((len(x),), sigma)
+        each = in_chunks(lambda x, levels: model.log_probs(x.to(device), levels.to(device)).cpu(), x, levels)
+        right = 100 * (each.argmax(1) == test.labels).float()
+        metrics[f"accuracy_at_{sigma:g}"] = mean_measurement(right, "%", f"test, noise {sigma:g}", tolerance=1.0)
+        nats = -each.gather(1, test.labels[:, None])[:, 0]
+        metrics[f"cross_entropy_at_{sigma:g}"] = mean_measurement(
+            nats, "nats per sign", f"test, noise {sigma:g}", tolerance=0.01
+        )
+    return metrics
+
+
 # ---- the recipes -----------------------------------------------------------------------------------------------------
 
 
@@ -219,4 +243,30 @@ def diffusion_damaged_glyphs() -> Recipe:
         ),
         measure=measure_damaged,
         data_note="glyphs, 32 pixels, cut anew for every batch from 64, each with damage of strength 0.2 to 0.7",
+    )
+
+
+@recipe("noisy-glyph-classifier")
+def noisy_glyph_classifier() -> Recipe:
+    num_scripts = len(data.load("glyphs", "validation", size=32).label_names)
+    shape = UNetConfig(patch=2, widths=(48, 96, 128), condition_width=64)
+    return Recipe(
+        name="noisy-glyph-classifier",
+        summary="Tells the script of a sign at every level of noise: the guide of classifier guidance.",
+        chapter=11,
+        build=lambda: NoisyClassifier(NoisyClassifierConfig(num_classes=num_scripts, shape=shape)).to(
+            memory_format=torch.channels_last
+        ),
+        data=lambda: fresh_glyphs(42_000, light=False),
+        fit=FitConfig(
+            num_steps=2500,
+            batch_size=96,
+            learning_rate=1.5e-3,
+            weight_decay=0.05,
+            warmup_steps=100,
+            clip_norm=1.0,
+            ema_decay=0.998,
+        ),
+        measure=measure_noisy_classifier,
+        data_note="glyphs, 32 pixels, cut anew for every batch from 64 and turned, with noise from the whole chain",
     )

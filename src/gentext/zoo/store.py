@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "gaussian-images": ("gentext.gaussian_images", "GaussianImages", "GaussianImagesConfig"),
     "glyph-classifier": ("gentext.nn", "GlyphClassifier", "ClassifierConfig"),
     "gpt": ("gentext.gpt", "GPT", "GPTConfig"),
+    "noisy-classifier": ("gentext.diffusion_classifier", "NoisyClassifier", "NoisyClassifierConfig"),
     "vae": ("gentext.vae", "VAE", "VAEConfig"),
 }
 
