@@ -164,7 +164,7 @@ def small_figures(monkeypatch):
     monkeypatch.setattr(LatentExplorer, "published", classmethod(lambda cls: explorer))
     monkeypatch.setattr(EmbeddingMap, "published", classmethod(lambda cls: embedding))
     # The other figures' networks take minutes; building the book exports them all, and the page tests run them.
-    monkeypatch.setattr("gentext.live.FIGURES", {figure.name: figure for figure in (LatentExplorer, EmbeddingMap)})
+    monkeypatch.setattr("gentext.live.FIGURES", {"latent_explorer": LatentExplorer, "embedding_map": EmbeddingMap})
 
 
 def test_everything_that_a_page_needs_is_written(small_figures, tmp_path):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from diffusion_toys import seeded
-from gentext import data, zoo
+from gentext import data
 from gentext.diffusion import DiffusionConfig, GaussianDiffusion
+from gentext.diffusion_classifier import NoisyClassifier, NoisyClassifierConfig
 from gentext.nn import UNetConfig
 from gentext.train import measure_sampling as measuring
 from gentext.train.measure_sampling import Measured
@@ -31,10 +32,20 @@ def tiny() -> GaussianDiffusion:
     return model
 
 
+@pytest.fixture(scope="module")
+def guide() -> NoisyClassifier:
+    torch.manual_seed(0)
+    shape = UNetConfig(widths=(4, 8), groups=2, head_dim=4, condition_width=8)
+    model = NoisyClassifier(NoisyClassifierConfig(num_classes=29, shape=shape)).eval().requires_grad_(False)
+    torch.nn.init.normal_(model.head.weight, std=3.0)
+    return model
+
+
 def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "STEPS", {"heun": (2,), "dpm-solver++2m": (2,)})
     monkeypatch.setattr(measuring, "GUIDED", ("dpm-solver++2m", 2))
     monkeypatch.setattr(measuring, "GUIDANCE", (0.0, 1.0, 2.0))
+    monkeypatch.setattr(measuring, "LED", ((0.0, 2.0, 1), (3.0, 0.0, 2)))
     monkeypatch.setattr(measuring, "RESTORE_STEPS", 2)
 
 
@@ -62,6 +73,38 @@ def test_signs_are_drawn_from_the_same_noise_and_as_they_are_told(tiny, test_sig
     assert torch.equal(signs[3.0], measuring.draw(tiny, labels, "dpm-solver++2m", 3, 3.0, within=(1e-9, 1e4)))
 
 
+def test_a_guide_bends_towards_the_script_as_far_as_it_is_let(tiny, guide, test_signs) -> None:
+    labels = test_signs.labels
+    plain = measuring.draw(tiny, labels, "dpm-solver++2m", 4)
+    signs = {s: measuring.draw(tiny, labels, "dpm-solver++2m", 4, guide=guide, strength=s) for s in (0.0, 5.0)}
+    torch.testing.assert_close(signs[0.0], plain, msg="strength 0 is no guide")
+    one = measuring.draw(tiny, labels, "dpm-solver++2m", 4, 0.0, guide=guide, strength=5.0)
+    other = measuring.draw(tiny, labels.flip(0), "dpm-solver++2m", 4, 0.0, guide=guide, strength=5.0)
+    assert not torch.equal(one, other), "the guide knows the script when the model is not told"
+
+
+def test_a_guess_is_bent_by_the_guides_slope_and_cut_off(guide, test_signs) -> None:
+    labels, sigma = test_signs.labels, torch.full((len(test_signs),), 1.5)
+    x = torch.randn(len(labels), 1, 32, 32, generator=seeded()).requires_grad_()
+    slope = torch.autograd.grad(guide.log_prob(x, sigma, labels).sum(), x)[0]
+    x = x.detach()
+    towards = measuring.bent(lambda x, _: x / 2, guide, labels, 3.0)(x, sigma)
+    torch.testing.assert_close(towards, (x / 2 + 3.0 * 1.5**2 * slope).clamp(-1, 1))
+    assert slope.abs().max() > 0
+
+
+def test_the_guide_chooses_what_it_is_surest_of(guide, test_signs) -> None:
+    images, labels = test_signs.images, test_signs.labels
+    draws = [images, images.flip(3), images.flip(2)]
+    clean = torch.full((len(labels),), measuring.CLEAN)
+    sure = torch.stack([guide.log_prob(2 * x - 1, clean, labels) for x in draws])
+    chosen = measuring.best(draws, guide, labels)
+    for n in range(len(labels)):
+        assert torch.equal(chosen[n], draws[int(sure[:, n].argmax())][n])
+    assert len(sure.argmax(0).unique()) > 1, "else this would show nothing"
+    assert torch.equal(measuring.best(draws[:1], guide, labels), images)
+
+
 def test_what_is_known_stays(tiny, test_signs) -> None:
     worn, known = measuring.damaged_and_known(test_signs.images, "missing", 0.5)
     for label in (None, test_signs.labels):
@@ -84,21 +127,23 @@ def test_real_signs_have_the_quality_of_real_signs(test_signs) -> None:
     assert found["consistency"] == measuring.judge(test_signs.images, test_signs.labels)
 
 
-def test_it_goes_on_where_it_was_stopped(tiny, test_signs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_where_it_was_stopped(
+    tiny, guide, test_signs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     few_points(monkeypatch)
     path = tmp_path / "measured.csv"
-    first = measuring.measure(tiny, "abc", path, test_signs, only=("samplers",))
+    first = measuring.measure(tiny, guide, "abc", path, test_signs, only=("samplers",))
     assert {row.calls for row in first} == {3, 2}
-    rows = measuring.measure(tiny, "abc", path, test_signs)
+    rows = measuring.measure(tiny, guide, "abc", path, test_signs)
     assert rows[: len(first)] == first
     assert measuring.read(path) == ("abc", rows)
     assert {row.experiment for row in rows} == set(measuring.EXPERIMENTS)
-    assert [row.calls for row in rows if row.experiment == "guidance" and row.metric == "spread"] == [2, 2, 4, 2]
+    assert [row.calls for row in rows if row.experiment == "guidance" and row.metric == "spread"] == [2, 2, 4, 2, 2, 8]
     asked = []
     monkeypatch.setattr(measuring, "quality", lambda *_: asked.append(1) or {})
-    assert measuring.measure(tiny, "abc", path, test_signs) == rows
+    assert measuring.measure(tiny, guide, "abc", path, test_signs) == rows
     assert not asked
-    again = measuring.measure(tiny, "other weights", path, test_signs, only=("samplers",))
+    again = measuring.measure(tiny, guide, "other weights", path, test_signs, only=("samplers",))
     assert asked, "numbers of other weights do not count"
     assert again == []
 
@@ -113,15 +158,14 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(not measuring.MEASURED.exists(), reason="not measured yet")
 def test_the_numbers_belong_to_the_weights_and_can_be_had_again() -> None:
     weights, rows = measuring.read()
-    assert weights == measuring.digest(zoo.WEIGHTS / f"{measuring.MODEL}.safetensors")
-    model = zoo.load(measuring.MODEL)
-    assert isinstance(model, GaussianDiffusion)
+    model, guide, digest = measuring.networks()
+    assert weights == digest
     test = data.load("glyphs", "test", size=32)
-    planned = [point for point, _ in measuring.points(model, test)]
+    planned = [point for point, _ in measuring.points(model, guide, test)]
     measured = {row.point: row for row in rows}
     assert set(planned) == set(measured)
     point = ("samplers", "dpm-solver++2m", 5, 1.0)
-    work = dict(measuring.points(model, test))[point]
+    work = dict(measuring.points(model, guide, test))[point]
     for metric, (value, _) in work().items():
         row = next(row for row in rows if row.point == point and row.metric == metric)
         assert isinstance(row, Measured)

@@ -37,7 +37,9 @@ class NoisyClassifierConfig:
         if self.num_classes < 2:
             raise ValueError(f"a classifier needs at least 2 classes, got {self.num_classes}")
         if self.shape.num_classes:
-            raise ValueError(f"this network is not told the class: shape.num_classes must be 0, not {self.shape.num_classes}")
+            raise ValueError(
+                f"this network is not told the class: shape.num_classes must be 0, not {self.shape.num_classes}"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
 
@@ -76,7 +78,7 @@ class NoisyClassifier(nn.Module):
         return self.head(self.dropout(F.silu(self.norm(h)).mean((2, 3))))
 
     def log_probs(self, x: Tensor, sigma: Tensor) -> Tensor:
-        """log p(y∣x) in nats, (n, num_classes), of x = x₀ + σ ε (n, ...) at levels σ (n,): the units of the samplers."""
+        """log p(y∣x) in nats, (n, num_classes), of x = x₀ + σ ε (n, ...) at levels σ (n,): samplers' units."""
         log_snr = -2 * sigma.log()
         signal, _ = scales(log_snr, x)
         return self(signal * x, log_snr).log_softmax(1)

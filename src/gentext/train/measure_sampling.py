@@ -1,13 +1,13 @@
 """What is too long for chapter 11's notebook: the quality of drawn and restored signs, measured on hundreds of them.
 
-    python -m gentext.train.measure_sampling      # ten minutes on two cores; goes on where it was stopped
+    python -m gentext.train.measure_sampling      # a quarter of an hour on two cores; goes on where it was stopped
 
 writes `measured_sampling.csv` beside this file, and the chapter plots it. Three experiments with `diffusion-glyphs`,
 each on every third sign of the test set or on as many signs drawn in the scripts of those:
 
     samplers     quality against network calls
     guidance     quality, agreement with a classifier and diversity against the weight of guidance, and with a guide:
-                 another classifier, `noisy-glyph-classifier`, that reads noisy signs
+                 another classifier, `noisy-glyph-classifier`, that reads noisy signs and bends, or chooses, or both
     restoration  signs with a piece lost or cracked, filled in, judged by the classifier, beside chapter 4's autoencoder
 
 The file's first line has the digest of both networks' weights: a test refuses numbers that belong to others.
@@ -43,6 +43,9 @@ GUIDANCE = (0.0, 1.0, 2.0, 4.0, 8.0)
 GUIDED = ("dpm-solver++2m", 20)  # sampler and steps of the guidance experiment
 EVERYWHERE = (0.0, math.inf)  # noise levels at which guidance works
 MIDDLE = (0.3, 3.0)  # and where the strongest works in a further point (Kynkäänniemi et al. 2024)
+# Guidance; strength with which the guide bends beside it; among how many draws it chooses.
+LED = ((0.0, 3.0, 1), (1.0, 3.0, 1), (4.0, 12.0, 1), (1.0, 0.0, 4), (2.0, 0.0, 4), (4.0, 5.0, 8))
+CLEAN = 0.05  # the noise level at which a guide is asked about finished signs
 RESTORE_STEPS = 16
 DAMAGED = 0.5  # strength
 EVERY = 3  # of the test signs one in three, 146
@@ -55,7 +58,7 @@ class Measured:
     Attributes:
         experiment: samplers, guidance or restoration.
         setting: a sampler, or a way of restoring and the kind of damage.
-        calls: of the network, for one sign. Guidance takes two a step.
+        calls: of the network, for one sign that is shown. Guidance takes two a step; the guide's are not counted.
         metric: frechet (squared units of glyph features), consistency (share of signs that the classifier takes for
             their script), precision, recall, spread (mean distance in features between two signs of one script), psnr.
         error: standard error over the signs; of the Fréchet distance by bootstrap.
@@ -111,11 +114,10 @@ def draw(
     start = starting_noise(size, sigmas, generator=generator)  # on the CPU: the same on every device
     told = None if guidance == 0 else labels.to(device)  # w = 0 is the model without the class
 
-    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+    def as_told(x: Tensor, sigma: Tensor) -> Tensor:
         return model.denoise(x, sigma, told, guidance if within[0] <= float(sigma[0]) <= within[1] else 1.0)
 
-    if guide is not None:
-        denoiser = bent(denoiser, guide, labels.to(device), strength)
+    denoiser: Denoiser = as_told if guide is None else bent(as_told, guide, labels.to(device), strength)
     fresh = torch.Generator(device).manual_seed(seed + 1)
     return model.pixels(SAMPLERS[sampler](denoiser, start.to(device), sigmas, generator=fresh)).cpu()
 
@@ -218,7 +220,7 @@ def restored(pictures: Tensor, whole: Tensor, labels: Tensor) -> Metrics:
 # ---- the experiments -------------------------------------------------------------------------------------------------
 
 
-def points(model: GaussianDiffusion, test: ImageSet, every: int = EVERY) -> Iterator[Point]:
+def points(model: GaussianDiffusion, guide: NoisyClassifier, test: ImageSet, every: int = EVERY) -> Iterator[Point]:
     """All points of the three experiments: what they are, and a function that measures them."""
     part = test.subset(torch.arange(0, len(test), every))
 
@@ -238,7 +240,53 @@ def points(model: GaussianDiffusion, test: ImageSet, every: int = EVERY) -> Iter
     calls = num_steps + int(((levels >= MIDDLE[0]) & (levels <= MIDDLE[1])).sum())
     name = f"{sampler}, σ from {MIDDLE[0]} to {MIDDLE[1]}"
     yield ("guidance", name, calls, strongest), functools.partial(drawn, sampler, num_steps, strongest, MIDDLE)
+
+    for weight, strength, many in LED:
+        calls = many * (num_steps if weight in (0.0, 1.0) else 2 * num_steps)
+        work = functools.partial(led, model, guide, part, test, weight, strength, many)
+        yield ("guidance", led_name(strength, many), calls, weight), work
     yield from restoration_points(model, part)
+
+
+def led_name(strength: float, many: int) -> str:
+    """The setting of signs that a guide led."""
+    return f"{GUIDED[0]}, guide {strength:g}, best of {many}"
+
+
+def led(
+    model: GaussianDiffusion,
+    guide: NoisyClassifier,
+    part: ImageSet,
+    test: ImageSet,
+    weight: float,
+    strength: float,
+    many: int,
+) -> Metrics:
+    """The quality of signs that a guide bent with this strength, and then chose, one among so many."""
+    sampler, num_steps = GUIDED
+    draws = [
+        draw(
+            model,
+            part.labels,
+            sampler,
+            num_steps,
+            weight,
+            seed=100 * k,
+            guide=guide if strength else None,
+            strength=strength,
+        )
+        for k in range(many)
+    ]
+    return quality(best(draws, guide, part.labels), part.labels, test)
+
+
+@torch.no_grad()
+def best(draws: Sequence[Tensor], guide: NoisyClassifier, labels: Tensor) -> Tensor:
+    """Of draws (n, 1, S, S) in [0, 1] of the same labels (n,), for each the one that the guide is surest of."""
+    device = next(guide.parameters()).device
+    label, clean = labels.to(device), torch.full((len(labels),), CLEAN, device=device)
+    sure = [guide.log_prob(GaussianDiffusion.centred(signs.to(device)), clean, label).cpu() for signs in draws]
+    return torch.stack(list(draws))[torch.stack(sure).argmax(0), torch.arange(len(labels))]
 
 
 def restoration_points(model: GaussianDiffusion, part: ImageSet) -> Iterator[Point]:
@@ -267,8 +315,18 @@ def restoration_points(model: GaussianDiffusion, part: ImageSet) -> Iterator[Poi
 # ---- the file --------------------------------------------------------------------------------------------------------
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def digest(*paths: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+def networks() -> tuple[GaussianDiffusion, NoisyClassifier, str]:
+    """The zoo's two networks that are measured, and the digest of their weights."""
+    model, guide = zoo.load(MODEL), zoo.load(GUIDE)
+    assert isinstance(model, GaussianDiffusion)
+    assert isinstance(guide, NoisyClassifier)
+    for network in (model, guide):
+        network.requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions a third faster on a CPU
+    return model, guide, digest(*(zoo.WEIGHTS / f"{name}.safetensors" for name in (MODEL, GUIDE)))
 
 
 def read(path: Path = MEASURED) -> tuple[str, list[Measured]]:
@@ -294,6 +352,7 @@ def write(path: Path, weights: str, rows: list[Measured]) -> None:
 
 def measure(
     model: GaussianDiffusion,
+    guide: NoisyClassifier,
     weights: str,
     path: Path = MEASURED,
     test: ImageSet | None = None,
@@ -307,7 +366,7 @@ def measure(
         before, known = read(path)
         rows = known if before == weights else []
     done = {row.point for row in rows}
-    for point, work in points(model, test, every):
+    for point, work in points(model, guide, test, every):
         if point in done or point[0] not in only:
             continue
         began = time.perf_counter()
@@ -324,11 +383,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=EXPERIMENTS, nargs="+", default=EXPERIMENTS)
     only = parser.parse_args().only
-    file = zoo.WEIGHTS / f"{MODEL}.safetensors"
-    model = zoo.load(MODEL)
-    assert isinstance(model, GaussianDiffusion)
-    model = model.requires_grad_(False).to(memory_format=torch.channels_last)  # convolutions a third faster on a CPU
-    measure(model, digest(file), only=only)
+    model, guide, weights = networks()
+    measure(model, guide, weights, only=only)
 
 
 if __name__ == "__main__":
