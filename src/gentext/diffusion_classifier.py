@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from gentext.diffusion import GaussianDiffusion
 from gentext.diffusion_schedule import NoiseSchedule, scales
 from gentext.nn import Conditioning, Loss, UNetConfig, check_images
-from gentext.nn.unet import PictureAttention, ResidualBlock
+from gentext.nn.unet import PictureAttention, ResidualBlock, way_down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +54,7 @@ class NoisyClassifier(nn.Module):
         self.conditioning = Conditioning(shape.widths[0], shape.condition_width, 0)
         width = shape.widths[0]
         self.input = nn.Conv2d(shape.channels * shape.patch**2, width, kernel_size=3, padding=1)
-        self.down = nn.ModuleList()
-        for stage, wanted in enumerate(shape.widths):
-            if stage:
-                self.down.append(nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1))
-            for _ in range(shape.num_blocks):
-                self.down.append(ResidualBlock(width, wanted, shape))
-                width = wanted
+        self.down, width = way_down(shape), shape.widths[-1]
         self.attention = PictureAttention(width, shape)
         self.last = ResidualBlock(width, width, shape)
         self.norm = nn.GroupNorm(shape.groups, width)

@@ -116,6 +116,18 @@ class PictureAttention(nn.Module):
         return x + self.output(h).transpose(1, 2).unflatten(2, x.shape[2:])
 
 
+def way_down(config: UNetConfig) -> nn.ModuleList:
+    """From widths[0] channels to the narrow end: the blocks of each stage, between them halvings of the side."""
+    layers, width = nn.ModuleList(), config.widths[0]
+    for stage, wanted in enumerate(config.widths):
+        if stage:
+            layers.append(nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1))
+        for _ in range(config.num_blocks):
+            layers.append(ResidualBlock(width, wanted, config))
+            width = wanted
+    return layers
+
+
 class UNet(nn.Module):
     """Noisy pictures (n, C, S, S), log-SNRs (n,) and classes (n,) -> a prediction for each pixel (n, C, S, S)."""
 
@@ -127,15 +139,11 @@ class UNet(nn.Module):
         pixels = config.channels * config.patch**2  # numbers at one place
         self.input = nn.Conv2d(pixels, widths[0], kernel_size=3, padding=1)
 
-        self.down, width = nn.ModuleList(), widths[0]
-        kept = [width]  # channels of everything the way up will see again
+        self.down = way_down(config)
+        kept = [widths[0]]  # channels of everything the way up will see again
         for stage, wanted in enumerate(widths):
-            for _ in range(config.num_blocks):
-                self.down.append(ResidualBlock(width, wanted, config))
-                kept.append(width := wanted)
-            if stage < last:
-                self.down.append(nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1))
-                kept.append(width)
+            kept += [wanted] * (config.num_blocks + (stage < last))
+        width = widths[-1]
 
         self.middle_1 = ResidualBlock(width, width, config)
         self.attention = PictureAttention(width, config)
